@@ -1,0 +1,43 @@
+//! ftpgate: a highly available FTP gateway in front of AWS Transfer Family.
+//!
+//! # The rooms
+//!
+//! A room knows only the rooms below it in this list.
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | [`cli`] | one file per subcommand; the only place that prints |
+//! | `demo` | `ftpgate demo`: endpoints, gateways and a self-test in one process (feature `demo`) |
+//! | [`http`] | health and metrics over HTTP, read-only |
+//! | [`gateway`] | listeners, the session driver, the passive port pool, transfers, the relay, drain |
+//! | [`upstream`] | the endpoints behind the gateway: choosing one and connecting to it |
+//! | [`observe`] | metrics, the audit log, tracing set-up |
+//! | [`config`] | the TOML file: its shape, its checks, its error messages |
+//! | [`ftp`] | the protocol without I/O: lines, commands, replies, host-ports, the dialogue |
+//!
+//! # The life of a session
+//!
+//! [`gateway`] accepts a control connection, checks the limits, and asks [`upstream`] for an
+//! endpoint that answers with a banner. From then on one task owns both control connections. It
+//! feeds client lines, upstream replies, data connection events and timers to
+//! [`ftp::Dialogue`], which answers with actions; the task performs them and decides nothing.
+//! PASV and EPSV reserve a port of the shared pool; the client's data connection is matched to
+//! its session there, the upstream's data port is dialled, and the relay moves the bytes.
+//!
+//! # What does not exist here
+//!
+//! - Nothing under [`ftp`] does I/O, awaits, or reads a clock.
+//! - No path turns an aborted transfer into a clean end: data sockets are armed to reset from
+//!   birth and only a transfer that both sides have proven complete is closed with FIN.
+//! - No password reaches a log, a metric or the audit trail.
+//! - No lock is held across an await, and no queue is unbounded.
+
+pub mod cli;
+pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod ftp;
+pub mod gateway;
+pub mod http;
+pub mod observe;
+pub mod upstream;

@@ -1,0 +1,1 @@
+//! Every metric this node has, in one place.
