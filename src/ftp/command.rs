@@ -1,0 +1,246 @@
+//! A client's line as verb and argument.
+//!
+//! The gateway must understand some verbs; every other passes through as it is. The line is
+//! kept, and what goes upstream is that very line: no command is ever put together from parts of
+//! a client's input.
+
+use std::fmt;
+
+use super::line::{without_end, without_telnet};
+
+/// One command line, checked to hold nothing that could end it early.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Command {
+    verb: Verb,
+    /// Without line end, telnet commands and leading blanks.
+    line: Vec<u8>,
+    /// Where the argument starts in `line`.
+    argument_at: usize,
+}
+
+/// Why a line is no command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MalformedCommand {
+    /// A CR inside the line: a server that splits there would see two commands.
+    #[error("a carriage return inside the line")]
+    BareCr,
+    /// Nothing but blanks.
+    #[error("an empty line")]
+    Empty,
+    /// A NUL inside the line.
+    #[error("a NUL inside the line")]
+    Nul,
+}
+
+impl Command {
+    /// Reads one line, with or without its line end.
+    pub fn parse(line: &[u8]) -> Result<Self, MalformedCommand> {
+        let clean = without_telnet(without_end(line));
+        let blanks = clean.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let line = clean.get(blanks..).unwrap_or_default().to_vec();
+        if line.is_empty() {
+            return Err(MalformedCommand::Empty);
+        }
+        if line.contains(&0) {
+            return Err(MalformedCommand::Nul);
+        }
+        if line.contains(&b'\r') {
+            return Err(MalformedCommand::BareCr);
+        }
+        let verb_length =
+            line.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(line.len());
+        let verb = Verb::parse(line.get(..verb_length).unwrap_or_default());
+        let argument_at = (verb_length + 1).min(line.len());
+        Ok(Self { verb, line, argument_at })
+    }
+
+    /// The verb, if the gateway knows it.
+    pub fn verb(&self) -> Verb {
+        self.verb
+    }
+
+    /// What follows the verb and one blank; empty if nothing does.
+    pub fn argument(&self) -> &[u8] {
+        self.line.get(self.argument_at..).unwrap_or_default()
+    }
+
+    /// The bytes for the upstream: the client's line, ended by CRLF (RFC 959 3.1).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.line.len() + 2);
+        bytes.extend_from_slice(&self.line);
+        bytes.extend_from_slice(b"\r\n");
+        bytes
+    }
+}
+
+/// Shows the line, but of PASS and ACCT only the verb.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.verb {
+            Verb::Pass | Verb::Acct => write!(f, "{:?} ***", self.verb),
+            _ => write!(f, "{}", self.line.escape_ascii()),
+        }
+    }
+}
+
+macro_rules! verbs {
+    ($($(#[$doc:meta])* $name:ident = $($text:literal)|+;)*) => {
+        /// The verbs that the gateway acts on.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Verb {
+            $($(#[$doc])* $name,)*
+            /// Any other: it passes through.
+            Other,
+        }
+
+        impl Verb {
+            /// Upper and lower case are the same (RFC 959 5.3).
+            fn parse(text: &[u8]) -> Self {
+                let mut upper = [0; 8];
+                let Some(upper) = upper.get_mut(..text.len()) else { return Self::Other };
+                upper.copy_from_slice(text);
+                upper.make_ascii_uppercase();
+                match std::str::from_utf8(upper).unwrap_or_default() {
+                    $($($text)|+ => Self::$name,)*
+                    _ => Self::Other,
+                }
+            }
+
+            /// The verb in capitals; empty for [`Verb::Other`].
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => verbs!(@first $($text)|+),)*
+                    Self::Other => "",
+                }
+            }
+        }
+    };
+    (@first $first:literal $(| $rest:literal)*) => { $first };
+}
+
+verbs! {
+    /// RFC 959: abort the transfer.
+    Abor = "ABOR";
+    /// RFC 959: account; carries a secret.
+    Acct = "ACCT";
+    /// RFC 959: announces how many bytes will be stored.
+    Allo = "ALLO";
+    /// RFC 959: append.
+    Appe = "APPE";
+    /// RFC 2228 and 4217: start TLS, and what only makes sense after it.
+    Auth = "AUTH" | "ADAT" | "CCC" | "CONF" | "ENC" | "MIC" | "PBSZ" | "PROT";
+    /// RFC 2428: extended active mode.
+    Eprt = "EPRT";
+    /// RFC 2428: extended passive mode.
+    Epsv = "EPSV";
+    /// RFC 2389: the list of features.
+    Feat = "FEAT";
+    /// A web browser or a NAT slipstreaming page, never an FTP client.
+    Http = "GET" | "CONNECT" | "HEAD" | "OPTIONS" | "POST" | "PUT";
+    /// RFC 959: list with details.
+    List = "LIST";
+    /// RFC 1639: long addresses, long dead.
+    Lprt = "LPRT" | "LPSV";
+    /// RFC 3659: machine-readable list.
+    Mlsd = "MLSD";
+    /// RFC 959: transfer mode.
+    Mode = "MODE";
+    /// RFC 959: list of names.
+    Nlst = "NLST";
+    /// RFC 959: nothing.
+    Noop = "NOOP";
+    /// RFC 959: password.
+    Pass = "PASS";
+    /// RFC 959: passive mode.
+    Pasv = "PASV";
+    /// RFC 959: active mode.
+    Port = "PORT";
+    /// RFC 959: good-bye.
+    Quit = "QUIT";
+    /// RFC 959: back to before login.
+    Rein = "REIN";
+    /// RFC 959: download.
+    Retr = "RETR";
+    /// RFC 959: status, also of a running transfer.
+    Stat = "STAT";
+    /// RFC 959: upload.
+    Stor = "STOR";
+    /// RFC 959: upload under a name that the server picks.
+    Stou = "STOU";
+    /// RFC 959: user name.
+    User = "USER";
+}
+
+/// Which way a transfer's bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// RETR: from the upstream to the client.
+    Download,
+    /// LIST, NLST, MLSD: from the upstream to the client, but no file.
+    Listing,
+    /// STOR, STOU, APPE: from the client to the upstream.
+    Upload,
+}
+
+impl Verb {
+    /// The direction of the verbs that use a data connection.
+    pub fn direction(self) -> Option<Direction> {
+        match self {
+            Self::Retr => Some(Direction::Download),
+            Self::List | Self::Mlsd | Self::Nlst => Some(Direction::Listing),
+            Self::Appe | Self::Stor | Self::Stou => Some(Direction::Upload),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn verb_and_argument_are_told_apart_in_any_case_and_spelling() {
+        let cases: [(&[u8], Verb, &[u8]); 9] = [
+            (b"PASV\r\n", Verb::Pasv, b""),
+            (b"pasv\n", Verb::Pasv, b""),
+            (b"  Stor a b.txt\r\n", Verb::Stor, b"a b.txt"),
+            (b"STOR  leading\r\n", Verb::Stor, b" leading"),
+            (b"RETR\tx", Verb::Retr, b"x"),
+            (b"\xff\xf4\xff\xf2ABOR\r\n", Verb::Abor, b""),
+            (b"SITE CHMOD 644 x", Verb::Other, b"CHMOD 644 x"),
+            (b"RETR \xff\xffy", Verb::Retr, b"\xff\xffy"),
+            (b"GET / HTTP/1.1\r\n", Verb::Http, b"/ HTTP/1.1"),
+        ];
+        for (line, verb, argument) in cases {
+            let command = Command::parse(line).unwrap();
+            assert_eq!((command.verb(), command.argument()), (verb, argument), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_two_commands_is_none() {
+        assert_eq!(Command::parse(b"RETR a\rDELE b\r\n"), Err(MalformedCommand::BareCr));
+        assert_eq!(Command::parse(b"RETR a\0\r\n"), Err(MalformedCommand::Nul));
+        assert_eq!(Command::parse(b"  \r\n"), Err(MalformedCommand::Empty));
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let shown = format!("{:?}", Command::parse(b"pass sekret\r\n").unwrap());
+        assert!(!shown.contains("sekret"), "{shown}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_upstream_is_exactly_one_line(line in proptest::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(command) = Command::parse(&line) && !line.contains(&b'\n') {
+                let bytes = command.to_bytes();
+                prop_assert_eq!(bytes.iter().filter(|&&byte| byte == b'\n').count(), 1);
+                prop_assert!(bytes.ends_with(b"\r\n"));
+                prop_assert_eq!(Command::parse(&bytes), Ok(command));
+            }
+        }
+    }
+}

@@ -1,0 +1,500 @@
+//! The session state machine.
+//!
+//! [`Dialogue`] stands between one client and one upstream and does no I/O. Its driver calls
+//!
+//! - `handle_*` with what came in: a client's line, an upstream's reply, news of the data
+//!   connections, the end of a connection, a time-out;
+//! - [`Dialogue::poll_action`] after each of them until it gives nothing, and performs what it says;
+//! - [`Dialogue::waiting`] after that, to know which timer to run;
+//! - [`Dialogue::wants_line`] before it reads from the client, so that a fast client waits in TCP
+//!   and not in memory.
+//!
+//! Commands go upstream one at a time, so a reply belongs to the command in flight. Only ABOR,
+//! STAT and NOOP overtake, and only a running transfer (RFC 959 4.1.3); whose reply comes is then
+//! told by its code.
+//!
+//! What it promises, whatever the two peers do:
+//!
+//! - each command gets one final reply, in order, or the session ends;
+//! - a 2yz for a transfer reaches the client only after every byte has been delivered and the
+//!   upstream has said that it is complete; a FIN likewise ([`Action::FinishData`]). All else is a
+//!   reset ([`Action::ResetData`]);
+//! - the upstream's word is never trusted for an address, only for a port in the allowed range.
+
+mod passive;
+mod transfer;
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+
+use super::command::{Command, Direction, MalformedCommand, Verb};
+use super::feat;
+use super::line::LineTooLong;
+use super::reply::Reply;
+pub use passive::DataTarget;
+use passive::PassiveRequest;
+use transfer::Transfer;
+pub use transfer::{DataFailure, Outcome, TransferEnd};
+
+/// Commands that may wait for their turn; more than any client pipelines.
+const QUEUE_LIMIT: usize = 64;
+/// Commands that may overtake one transfer at a time.
+const OVERTAKER_LIMIT: usize = 16;
+
+/// One session's conversation, as the module says.
+#[derive(Debug)]
+pub struct Dialogue {
+    terms: Terms,
+    actions: VecDeque<Action>,
+    /// Client commands whose turn has not come.
+    queue: VecDeque<Queued>,
+    /// What the upstream owes replies to: one, or a transfer and its overtakers behind it.
+    pending: VecDeque<Pending>,
+    channel: Channel,
+    user: Vec<u8>,
+    logged_in: bool,
+    /// The upstream has not refused EPSV so far.
+    upstream_epsv: bool,
+    /// The client has said EPSV ALL (RFC 2428 4).
+    epsv_all: bool,
+    /// Bytes that ALLO announced for the next upload.
+    announced: Option<u64>,
+    /// The client has sent QUIT: its leaving is no accident.
+    quit: bool,
+    client_closed: bool,
+    closed: bool,
+}
+
+/// What the driver knows of this session's addresses.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// The client's control connection is IPv6, so that EPSV 1 makes no sense.
+    pub client_ipv6: bool,
+    /// There is an IPv4 address for 227 to name.
+    pub passive_ipv4: bool,
+    /// The upstream is IPv6 and cannot answer PASV.
+    pub upstream_ipv6: bool,
+    /// Data ports that the upstream may announce.
+    pub upstream_ports: RangeInclusive<u16>,
+}
+
+/// What the driver is to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Write the audit line of a transfer.
+    Audit(TransferEnd),
+    /// Flush what goes to the client and end the session.
+    Close(SessionEnd),
+    /// The transfer is proven complete: send FIN to the data connection's receiver.
+    FinishData,
+    /// A login was answered.
+    Login {
+        /// By 230, not by 530.
+        accepted: bool,
+    },
+    /// Move bytes that way until the sender's EOF, then say [`Dialogue::handle_data_ended`].
+    Relay(Direction),
+    /// An upload's final reply is there: close its data connections in order.
+    ReleaseData,
+    /// Reserve a passive port; when the client comes to it, dial this upstream target.
+    ReservePort(DataTarget),
+    /// Give up the data connections and the reserved port; whatever is open is reset.
+    ResetData,
+    /// Send to the client.
+    ToClient(Vec<u8>),
+    /// Send to the upstream.
+    ToUpstream(Vec<u8>),
+    /// A transfer command has gone upstream: from here its time counts.
+    TransferStarted(Direction),
+}
+
+/// Which timer the session is under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// For the client's next command (idle).
+    Command,
+    /// For the data connections of a transfer command.
+    DataConnect,
+    /// For a login to succeed, from the start or from REIN.
+    Login,
+    /// For something that has a limit of its own: the relay, the port pool.
+    Nothing,
+    /// For the upstream to answer.
+    Reply,
+    /// To ask the upstream again for a passive port.
+    Retry,
+    /// For the upstream to admit that a transfer has failed.
+    Settle,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SessionEnd {
+    /// The client closed or lost its control connection.
+    ClientClosed,
+    /// This node is stopping.
+    Drained,
+    /// No command for the idle time-out.
+    IdleTimeout,
+    /// No login for the login time-out.
+    LoginTimeout,
+    /// The client or the upstream did not speak FTP.
+    ProtocolError,
+    /// QUIT.
+    Quit,
+    /// The upstream did not answer a command in time.
+    ReplyTimeout,
+    /// The upstream closed the control connection or said 421.
+    UpstreamClosed,
+}
+
+impl SessionEnd {
+    /// All of them, for metrics.
+    pub const ALL: [Self; 8] = [
+        Self::ClientClosed,
+        Self::Drained,
+        Self::IdleTimeout,
+        Self::LoginTimeout,
+        Self::ProtocolError,
+        Self::Quit,
+        Self::ReplyTimeout,
+        Self::UpstreamClosed,
+    ];
+
+    /// The word for it in logs and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "client-closed",
+            Self::Drained => "drained",
+            Self::IdleTimeout => "idle-timeout",
+            Self::LoginTimeout => "login-timeout",
+            Self::ProtocolError => "protocol-error",
+            Self::Quit => "quit",
+            Self::ReplyTimeout => "reply-timeout",
+            Self::UpstreamClosed => "upstream-closed",
+        }
+    }
+}
+
+/// A client's turn that has not come yet.
+#[derive(Debug)]
+enum Queued {
+    Command(Command),
+    /// The answer to a line that is no command, kept in its place.
+    Reply(Reply),
+}
+
+/// What the upstream owes a final reply to.
+#[derive(Debug)]
+enum Pending {
+    Command(Verb),
+    Passive(PassiveRequest),
+    Transfer(Transfer),
+}
+
+/// The data connection that the client has been promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Channel {
+    /// None, or used up.
+    Absent,
+    /// A 227 or 229 has been given.
+    Ready,
+    /// Both sides are connected.
+    Open,
+}
+
+// === impl Dialogue ===
+
+impl Dialogue {
+    /// A session whose upstream has sent its banner.
+    pub fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            actions: VecDeque::new(),
+            queue: VecDeque::new(),
+            pending: VecDeque::new(),
+            channel: Channel::Absent,
+            user: Vec::new(),
+            logged_in: false,
+            upstream_epsv: true,
+            epsv_all: false,
+            announced: None,
+            quit: false,
+            client_closed: false,
+            closed: false,
+        }
+    }
+
+    /// A line from the client, or the news that one was too long.
+    pub fn handle_line(&mut self, line: Result<&[u8], LineTooLong>) {
+        if self.closed {
+            return;
+        }
+        let queued = match line.map(Command::parse) {
+            Ok(Ok(command)) => Queued::Command(command),
+            Ok(Err(MalformedCommand::Empty)) => {
+                Queued::Reply(Reply::new(500, "Empty command line."))
+            }
+            Ok(Err(error)) => Queued::Reply(Reply::new(501, &format!("Not forwarded: {error}."))),
+            Err(LineTooLong) => Queued::Reply(Reply::new(500, "Command line too long.")),
+        };
+        if let Queued::Command(command) = &queued {
+            self.quit |= command.verb() == Verb::Quit;
+            if command.verb() == Verb::Abor {
+                self.abort_transfer();
+            }
+            if self.may_overtake(command.verb()) {
+                self.forward(command);
+                return;
+            }
+        }
+        self.queue.push_back(queued);
+        if self.queue.len() > QUEUE_LIMIT {
+            self.give_up(SessionEnd::ProtocolError, "Too many commands at once.");
+        }
+        self.pump();
+    }
+
+    /// A reply from the upstream.
+    pub fn handle_reply(&mut self, reply: Reply) {
+        if self.closed {
+            return;
+        }
+        if reply.code() == 421 {
+            self.finish_unanswered(Outcome::UpstreamFailed, None);
+            self.tell(reply);
+            self.close(SessionEnd::UpstreamClosed);
+            return;
+        }
+        match self.pending.front_mut() {
+            // Nobody asked: passing it on would put every later answer one command too late.
+            None => {}
+            Some(Pending::Passive(_)) => self.handle_passive_reply(reply),
+            Some(Pending::Transfer(_)) => self.handle_transfer_reply(reply),
+            Some(Pending::Command(_)) if reply.is_preliminary() => self.tell(reply),
+            Some(&mut Pending::Command(verb)) => {
+                self.pending.pop_front();
+                self.finish_command(verb, reply);
+            }
+        }
+        self.pump();
+    }
+
+    /// The client's control connection has ended: by FIN, after which it may still read.
+    pub fn handle_client_closed(&mut self) {
+        self.client_closed = true;
+        if !self.quit && matches!(self.pending.front(), Some(Pending::Transfer(_))) {
+            self.handle_client_lost();
+        }
+        self.pump();
+    }
+
+    /// The client's control connection is broken: nothing more can be read or written.
+    pub fn handle_client_lost(&mut self) {
+        self.client_closed = true;
+        self.finish_unanswered(Outcome::ClientFailed, None);
+        self.close(SessionEnd::ClientClosed);
+    }
+
+    /// The upstream's control connection has ended or made no sense; `why` is told to the client.
+    pub fn handle_upstream_closed(&mut self, end: SessionEnd, why: &str) {
+        if matches!(self.pending.front(), Some(Pending::Command(Verb::Quit))) && !self.closed {
+            self.tell(Reply::new(221, "Goodbye."));
+            self.close(SessionEnd::Quit);
+            return;
+        }
+        self.give_up(end, why);
+    }
+
+    /// The timer of [`Dialogue::waiting`] has run out.
+    pub fn handle_timeout(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting::Nothing => {}
+            Waiting::Command => self.give_up(SessionEnd::IdleTimeout, "Idle for too long."),
+            Waiting::Login => self.give_up(SessionEnd::LoginTimeout, "No login in time."),
+            Waiting::Reply | Waiting::Settle => {
+                self.give_up(SessionEnd::ReplyTimeout, "The FTP server does not answer.");
+            }
+            Waiting::Retry => self.retry_passive(),
+            Waiting::DataConnect => {
+                self.refuse_data(
+                    Outcome::ClientFailed,
+                    "Can't open data connection: nobody came to it in time.",
+                );
+            }
+        }
+    }
+
+    /// This node stops and waits no longer.
+    pub fn handle_drain(&mut self) {
+        self.give_up(SessionEnd::Drained, "This gateway is stopping; please connect again.");
+    }
+
+    /// What to do next; nothing when all is done until the next event.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The timer that the session is under now.
+    pub fn waiting(&self) -> Waiting {
+        match self.pending.front() {
+            Some(Pending::Passive(request)) if request.waiting() == Waiting::Retry => {
+                Waiting::Retry
+            }
+            _ if !self.logged_in => Waiting::Login,
+            None => Waiting::Command,
+            Some(Pending::Command(_)) => Waiting::Reply,
+            Some(Pending::Passive(request)) => request.waiting(),
+            Some(Pending::Transfer(transfer)) => transfer.waiting(),
+        }
+    }
+
+    /// Whether to read from the client now. While a transfer runs, always: an ABOR or the
+    /// client's death must be seen.
+    pub fn wants_line(&self) -> bool {
+        !self.closed
+            && (self.queue.len() < QUEUE_LIMIT
+                || matches!(self.pending.front(), Some(Pending::Transfer(_))))
+    }
+
+    /// Whether nothing is in flight: neither a command nor a transfer.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.queue.is_empty()
+    }
+
+    /// The argument of the last USER.
+    pub fn user(&self) -> &[u8] {
+        &self.user
+    }
+
+    /// Takes the next turns while the upstream owes nothing.
+    fn pump(&mut self) {
+        while self.pending.is_empty() && !self.closed {
+            match self.queue.pop_front() {
+                Some(Queued::Command(command)) => self.start(&command),
+                Some(Queued::Reply(reply)) => self.tell(reply),
+                None if self.client_closed => self.close(SessionEnd::ClientClosed),
+                None => return,
+            }
+        }
+    }
+
+    /// Answers a command or sends it upstream. Read it top to bottom: this is what the gateway
+    /// does to FTP; every other verb passes through.
+    fn start(&mut self, command: &Command) {
+        match command.verb() {
+            Verb::Pasv => self.start_pasv(),
+            Verb::Epsv => self.start_epsv(command.argument()),
+            Verb::Port | Verb::Eprt | Verb::Lprt => {
+                self.answer(502, "Active mode is not offered here; use PASV or EPSV.");
+            }
+            Verb::Auth => self.answer(502, "TLS is not offered here."),
+            // In block mode the end of data is not the end of the connection (RFC 959 3.4).
+            Verb::Mode if !command.argument().trim_ascii().eq_ignore_ascii_case(b"S") => {
+                self.answer(504, "Only stream mode (MODE S) is offered here.");
+            }
+            Verb::Http => {
+                self.answer(500, "This is an FTP gateway.");
+                self.close(SessionEnd::ProtocolError);
+            }
+            Verb::Abor | Verb::Rein => {
+                self.drop_channel();
+                self.forward(command);
+            }
+            Verb::Allo => {
+                self.announced = allo_size(command.argument());
+                self.forward(command);
+            }
+            Verb::User => {
+                self.user = command.argument().to_vec();
+                self.forward(command);
+            }
+            verb => match verb.direction() {
+                Some(direction) if self.logged_in => self.start_transfer(command, direction),
+                _ => self.forward(command),
+            },
+        }
+    }
+
+    /// What a command's final reply changes.
+    fn finish_command(&mut self, verb: Verb, reply: Reply) {
+        match verb {
+            Verb::User | Verb::Pass | Verb::Acct => {
+                // 230 logged in; 232 likewise (RFC 2228); 202 to a PASS that was not needed.
+                let accepted = matches!(reply.code(), 230 | 232)
+                    || (verb != Verb::User && reply.code() == 202);
+                self.logged_in |= accepted;
+                if accepted || (verb == Verb::Pass && reply.code() >= 400) {
+                    self.actions.push_back(Action::Login { accepted });
+                }
+                self.tell(reply);
+            }
+            Verb::Rein => {
+                self.logged_in &= !reply.is_positive();
+                self.epsv_all &= !reply.is_positive();
+                self.tell(reply);
+            }
+            Verb::Feat => self.tell(feat::edit(reply)),
+            Verb::Quit => {
+                self.tell(reply);
+                self.close(SessionEnd::Quit);
+            }
+            _ => self.tell(reply),
+        }
+    }
+
+    /// Sends a client's command upstream.
+    fn forward(&mut self, command: &Command) {
+        self.actions.push_back(Action::ToUpstream(command.to_bytes()));
+        self.pending.push_back(Pending::Command(command.verb()));
+    }
+
+    /// A final reply of the gateway's own.
+    fn answer(&mut self, code: u16, text: &str) {
+        self.tell(Reply::new(code, text));
+    }
+
+    fn tell(&mut self, reply: Reply) {
+        self.actions.push_back(Action::ToClient(reply.into_bytes()));
+    }
+
+    /// Takes back the data connection that a 227 or 229 promised.
+    fn drop_channel(&mut self) {
+        if self.channel != Channel::Absent {
+            self.channel = Channel::Absent;
+            self.actions.push_back(Action::ResetData);
+        }
+    }
+
+    /// Ends the session from this side: 426 for a transfer in flight, then 421.
+    fn give_up(&mut self, end: SessionEnd, why: &str) {
+        if self.closed {
+            return;
+        }
+        let outcome = match end {
+            SessionEnd::Drained => Outcome::GatewayFailed,
+            _ => Outcome::UpstreamFailed,
+        };
+        self.finish_unanswered(outcome, Some(&format!("Transfer aborted. {why}")));
+        self.answer(421, why);
+        self.close(end);
+    }
+
+    /// Nothing happens after this.
+    fn close(&mut self, end: SessionEnd) {
+        if self.closed {
+            return;
+        }
+        self.drop_channel();
+        self.closed = true;
+        self.queue.clear();
+        self.pending.clear();
+        self.actions.push_back(Action::Close(end));
+    }
+}
+
+/// The size in `ALLO size [R record-size]`.
+fn allo_size(argument: &[u8]) -> Option<u64> {
+    let digits = argument.trim_ascii().split(u8::is_ascii_whitespace).next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}

@@ -1,0 +1,355 @@
+//! A transfer: its command, its bytes, its final reply, and which of them the client may see.
+
+use super::{Action, Channel, Dialogue, OVERTAKER_LIMIT, Pending, Waiting};
+use crate::ftp::command::{Command, Direction, Verb};
+use crate::ftp::reply::Reply;
+
+/// What the audit log is told of a transfer; its bytes and times are the driver's to add.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferEnd {
+    /// RETR, STOR, STOU, APPE, LIST, NLST or MLSD.
+    pub verb: Verb,
+    /// Its argument, raw.
+    pub path: Vec<u8>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The code of the final reply that the client was given, if it was there.
+    pub reply: Option<u16>,
+}
+
+/// How a transfer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The client sent ABOR.
+    Aborted,
+    /// The client's data or control connection broke, or it sent less than it announced.
+    ClientFailed,
+    /// Every byte arrived and the upstream said so.
+    Complete,
+    /// This node ended it: deadline of a drain, data idle time-out.
+    GatewayFailed,
+    /// The upstream refused it with a 4yz or 5yz before any byte moved.
+    Refused,
+    /// The upstream's data or control connection broke, or it answered 4yz or 5yz later on.
+    UpstreamFailed,
+}
+
+impl Outcome {
+    /// All of them, for metrics.
+    pub const ALL: [Self; 6] = [
+        Self::Aborted,
+        Self::ClientFailed,
+        Self::Complete,
+        Self::GatewayFailed,
+        Self::Refused,
+        Self::UpstreamFailed,
+    ];
+
+    /// The word for it in audit lines and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Aborted => "aborted",
+            Self::ClientFailed => "client-failed",
+            Self::Complete => "complete",
+            Self::GatewayFailed => "gateway-failed",
+            Self::Refused => "refused",
+            Self::UpstreamFailed => "upstream-failed",
+        }
+    }
+}
+
+/// Why a relay stopped short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataFailure {
+    /// The client's data connection was reset or failed.
+    Client,
+    /// No byte moved for the data idle time-out.
+    Idle,
+    /// The upstream's data connection was reset or failed.
+    Upstream,
+}
+
+/// A transfer command in flight.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    verb: Verb,
+    path: Vec<u8>,
+    direction: Direction,
+    data: DataState,
+    /// The size that ALLO announced for it.
+    announced: Option<u64>,
+    /// A 1yz has come.
+    preliminary: bool,
+    /// The upstream's final reply, kept until the data has caught up with it.
+    held: Option<Reply>,
+    /// Replies to overtakers that came behind a held final reply.
+    late: Vec<Reply>,
+    /// Why it failed, once it has.
+    cause: Option<Outcome>,
+    /// The client already has its final reply; the upstream's will be swallowed.
+    answered: bool,
+}
+
+/// How far the bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DataState {
+    /// A data connection is missing.
+    Waiting,
+    /// Bytes move.
+    Running,
+    /// A download's bytes are all with the client; FIN waits for the upstream's 2yz.
+    Ended,
+    /// An upload's bytes and its FIN are all with the upstream.
+    Finished,
+    /// They were reset.
+    Failed,
+}
+
+impl Transfer {
+    pub(super) fn waiting(&self) -> Waiting {
+        match self.data {
+            _ if self.answered => Waiting::Settle,
+            DataState::Waiting => Waiting::DataConnect,
+            DataState::Running => Waiting::Nothing,
+            DataState::Ended | DataState::Finished => Waiting::Reply,
+            DataState::Failed => Waiting::Settle,
+        }
+    }
+
+    /// Whether this final reply answers a command that overtook the transfer, told by its code:
+    /// 226 and 250 end a transfer, 200, 211, 221, 225 and the like do not; once data has been
+    /// promised by a 1yz, "unknown command" is not about the transfer either.
+    fn is_overtakers(&self, reply: &Reply) -> bool {
+        match reply.code() {
+            226 | 250 => false,
+            200..=299 => true,
+            500..=504 => self.preliminary,
+            _ => false,
+        }
+    }
+}
+
+impl Dialogue {
+    /// Both data connections are open.
+    pub fn handle_data_opened(&mut self) {
+        if self.channel == Channel::Ready {
+            self.channel = Channel::Open;
+        }
+        if let Some(Pending::Transfer(transfer)) = self.pending.front_mut()
+            && transfer.data == DataState::Waiting
+            && !transfer.answered
+        {
+            transfer.data = DataState::Running;
+            self.actions.push_back(Action::Relay(transfer.direction));
+        }
+    }
+
+    /// The upstream's data port could not be reached.
+    pub fn handle_dial_failed(&mut self) {
+        self.refuse_data(Outcome::UpstreamFailed, "Can't open data connection to the FTP server.");
+    }
+
+    /// The client did not come to its reserved port in time.
+    pub fn handle_reservation_expired(&mut self) {
+        self.refuse_data(
+            Outcome::ClientFailed,
+            "Can't open data connection: nobody came to it in time.",
+        );
+    }
+
+    /// The sender has closed in order and every one of its `bytes` has been delivered. The driver
+    /// must have handed over all that the client's control connection holds before it says so: a
+    /// client that dies sends FIN on both, the control connection's first.
+    pub fn handle_data_ended(&mut self, bytes: u64) {
+        let client_gone = self.client_closed && !self.quit;
+        let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else { return };
+        if transfer.data != DataState::Running {
+            return;
+        }
+        if transfer.direction != Direction::Upload {
+            transfer.data = DataState::Ended;
+        } else if client_gone || transfer.announced.is_some_and(|announced| bytes < announced) {
+            self.fail_transfer(Outcome::ClientFailed);
+        } else {
+            transfer.data = DataState::Finished;
+            self.actions.push_back(Action::FinishData);
+        }
+        self.settle();
+        self.pump();
+    }
+
+    /// The relay stopped short.
+    pub fn handle_data_failed(&mut self, failure: DataFailure) {
+        self.fail_transfer(match failure {
+            DataFailure::Client => Outcome::ClientFailed,
+            DataFailure::Idle => Outcome::GatewayFailed,
+            DataFailure::Upstream => Outcome::UpstreamFailed,
+        });
+        self.settle();
+        self.pump();
+    }
+
+    pub(super) fn start_transfer(&mut self, command: &Command, direction: Direction) {
+        let announced = self.announced.take();
+        if self.channel == Channel::Absent {
+            self.audit(command.verb(), command.argument().to_vec(), Outcome::Refused, Some(425));
+            self.answer(425, "Use PASV or EPSV first.");
+            return;
+        }
+        self.actions.push_back(Action::TransferStarted(direction));
+        self.actions.push_back(Action::ToUpstream(command.to_bytes()));
+        self.pending.push_back(Pending::Transfer(Transfer {
+            verb: command.verb(),
+            path: command.argument().to_vec(),
+            direction,
+            data: DataState::Waiting,
+            announced,
+            preliminary: false,
+            held: None,
+            late: Vec::new(),
+            cause: None,
+            answered: false,
+        }));
+        if self.channel == Channel::Open {
+            self.handle_data_opened();
+        }
+    }
+
+    pub(super) fn handle_transfer_reply(&mut self, reply: Reply) {
+        let overtakers = self.pending.len() - 1;
+        let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else { return };
+        if reply.is_preliminary() {
+            transfer.preliminary = true;
+            if !transfer.answered {
+                self.tell(reply);
+            }
+        } else if transfer.held.is_some() {
+            // More replies than overtakers: nobody asked for the rest.
+            if transfer.late.len() < overtakers {
+                transfer.late.push(reply);
+            }
+        } else if overtakers > 0 && transfer.is_overtakers(&reply) {
+            if let Some(Pending::Command(verb)) = self.pending.remove(1) {
+                self.finish_command(verb, reply);
+            }
+        } else {
+            transfer.held = Some(reply);
+            self.settle();
+        }
+    }
+
+    /// Whether a command may go upstream while a transfer is in flight there.
+    pub(super) fn may_overtake(&self, verb: Verb) -> bool {
+        let Some(Pending::Transfer(transfer)) = self.pending.front() else { return false };
+        matches!(verb, Verb::Abor | Verb::Noop | Verb::Stat)
+            && self.queue.is_empty()
+            && self.pending.len() <= OVERTAKER_LIMIT
+            && !transfer.answered
+            && transfer.held.is_none()
+    }
+
+    /// ABOR: what has not been delivered shall not look delivered.
+    pub(super) fn abort_transfer(&mut self) {
+        self.fail_transfer(Outcome::Aborted);
+        self.settle();
+    }
+
+    /// Resets the data connections of the transfer in flight, if its bytes are still on their way.
+    fn fail_transfer(&mut self, outcome: Outcome) {
+        let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else { return };
+        if matches!(transfer.data, DataState::Failed | DataState::Finished) || transfer.answered {
+            return;
+        }
+        transfer.data = DataState::Failed;
+        transfer.cause = Some(outcome);
+        self.drop_channel();
+    }
+
+    /// There will be no data connection: a transfer in flight is answered at once, since the
+    /// upstream may wait for minutes before it says so itself.
+    pub(super) fn refuse_data(&mut self, outcome: Outcome, why: &str) {
+        self.drop_channel();
+        let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else { return };
+        if transfer.data != DataState::Waiting || transfer.answered {
+            return;
+        }
+        transfer.data = DataState::Failed;
+        transfer.cause = Some(outcome);
+        if transfer.held.is_some() {
+            self.settle();
+        } else {
+            transfer.answered = true;
+            let (verb, path) = (transfer.verb, transfer.path.clone());
+            self.audit(verb, path, outcome, Some(425));
+            self.answer(425, why);
+        }
+        self.pump();
+    }
+
+    /// Ends the transfer if its final reply is there and the data has caught up.
+    fn settle(&mut self) {
+        let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else { return };
+        let Some(reply) = &transfer.held else { return };
+        let positive = reply.is_positive();
+        if positive
+            && matches!(transfer.data, DataState::Waiting | DataState::Running)
+            && !transfer.answered
+        {
+            return;
+        }
+        let Some(Pending::Transfer(transfer)) = self.pending.pop_front() else { return };
+        let Some(mut reply) = transfer.held else { return };
+        if !transfer.answered {
+            let outcome = match (transfer.data, positive) {
+                (DataState::Ended, true) => {
+                    self.channel = Channel::Absent;
+                    self.actions.push_back(Action::FinishData);
+                    Outcome::Complete
+                }
+                (DataState::Finished, positive) => {
+                    self.channel = Channel::Absent;
+                    self.actions.push_back(Action::ReleaseData);
+                    if positive { Outcome::Complete } else { Outcome::UpstreamFailed }
+                }
+                (DataState::Failed, true) => {
+                    reply = Reply::new(426, "Connection closed; transfer aborted.");
+                    transfer.cause.unwrap_or(Outcome::UpstreamFailed)
+                }
+                _ => {
+                    self.drop_channel();
+                    let refused = !transfer.preliminary && transfer.data != DataState::Failed;
+                    let untold = if refused { Outcome::Refused } else { Outcome::UpstreamFailed };
+                    transfer.cause.unwrap_or(untold)
+                }
+            };
+            self.audit(transfer.verb, transfer.path, outcome, Some(reply.code()));
+            self.tell(reply);
+        }
+        for reply in transfer.late {
+            if let Some(Pending::Command(verb)) = self.pending.pop_front() {
+                self.finish_command(verb, reply);
+            }
+        }
+    }
+
+    /// Ends the transfer in flight without the upstream's word; `text` goes into a 426 if the
+    /// client is there to read it.
+    pub(super) fn finish_unanswered(&mut self, outcome: Outcome, text: Option<&str>) {
+        let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else { return };
+        if transfer.answered {
+            return;
+        }
+        transfer.answered = true;
+        let (verb, path, cause) =
+            (transfer.verb, std::mem::take(&mut transfer.path), transfer.cause);
+        self.drop_channel();
+        self.audit(verb, path, cause.unwrap_or(outcome), text.map(|_| 426));
+        if let Some(text) = text {
+            self.answer(426, text);
+        }
+    }
+
+    fn audit(&mut self, verb: Verb, path: Vec<u8>, outcome: Outcome, reply: Option<u16>) {
+        self.actions.push_back(Action::Audit(TransferEnd { verb, path, outcome, reply }));
+    }
+}
