@@ -24,6 +24,9 @@
 mod passive;
 mod transfer;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
@@ -283,7 +286,7 @@ impl Dialogue {
     /// The client's control connection has ended: by FIN, after which it may still read.
     pub fn handle_client_closed(&mut self) {
         self.client_closed = true;
-        if !self.quit && matches!(self.pending.front(), Some(Pending::Transfer(_))) {
+        if !self.quit && self.in_transfer() {
             self.handle_client_lost();
         }
         self.pump();
@@ -360,6 +363,16 @@ impl Dialogue {
     /// Whether nothing is in flight: neither a command nor a transfer.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.queue.is_empty()
+    }
+
+    /// Whether a transfer command is in flight.
+    pub fn in_transfer(&self) -> bool {
+        matches!(self.pending.front(), Some(Pending::Transfer(_)))
+    }
+
+    /// Whether the client's control connection has ended.
+    pub fn client_closed(&self) -> bool {
+        self.client_closed
     }
 
     /// The argument of the last USER.

@@ -1,0 +1,609 @@
+//! The dialogue by script, and by chance.
+
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A dialogue under test. What it wants done is written as one line an action: `>` to the
+/// upstream, `<` to the client, anything else by its name.
+struct Script {
+    dialogue: Dialogue,
+}
+
+impl Script {
+    fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    fn with(change: impl FnOnce(&mut Terms)) -> Self {
+        let mut terms = Terms {
+            client_ipv6: false,
+            passive_ipv4: true,
+            upstream_ipv6: false,
+            upstream_ports: 1024..=65535,
+        };
+        change(&mut terms);
+        Self { dialogue: Dialogue::new(terms) }
+    }
+
+    /// A session that has logged in.
+    fn logged_in() -> Self {
+        let mut script = Self::new();
+        script.line("USER ann", &["> USER ann"]);
+        script.reply("331 password", &["< 331 password"]);
+        script.line("PASS x", &["> PASS x"]);
+        script.reply("230 in", &["Login(true)", "< 230 in"]);
+        script
+    }
+
+    /// The same, with a 227 given.
+    fn passive() -> Self {
+        let mut script = Self::logged_in();
+        script.line("PASV", &["> EPSV"]);
+        script.reply("229 ok (|||5001|)", &["ReservePort(5001)"]);
+        script.reserved(8192, &["< 227 Entering Passive Mode (127,0,0,2,32,0)"]);
+        script
+    }
+
+    /// The same, with both data connections open and a transfer command in flight.
+    fn transferring(command: &str, direction: &str) -> Self {
+        let mut script = Self::passive();
+        let (started, relay) =
+            (format!("TransferStarted({direction})"), format!("Relay({direction})"));
+        script.line(command, &[&started, &format!("> {command}")]);
+        script.reply("150 go", &["< 150 go"]);
+        script.event(Dialogue::handle_data_opened, &[&relay]);
+        script
+    }
+
+    fn event(&mut self, event: impl FnOnce(&mut Dialogue), expected: &[&str]) {
+        event(&mut self.dialogue);
+        assert_eq!(self.actions(), expected);
+    }
+
+    fn line(&mut self, line: &str, expected: &[&str]) {
+        self.event(|dialogue| dialogue.handle_line(Ok(line.as_bytes())), expected);
+    }
+
+    fn reply(&mut self, text: &str, expected: &[&str]) {
+        self.event(|dialogue| dialogue.handle_reply(reply(text)), expected);
+    }
+
+    fn reserved(&mut self, port: u16, expected: &[&str]) {
+        let address = SocketAddr::from(([127, 0, 0, 2], port));
+        self.event(|dialogue| dialogue.handle_port_reserved(address), expected);
+    }
+
+    fn actions(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.dialogue.poll_action()).map(|action| describe(&action)).collect()
+    }
+}
+
+fn reply(text: &str) -> Reply {
+    Reply::from_bytes(text[..3].parse().unwrap(), format!("{text}\r\n").into_bytes())
+}
+
+fn describe(action: &Action) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    match action {
+        Action::ToClient(bytes) => format!("< {}", text(bytes)),
+        Action::ToUpstream(bytes) => format!("> {}", text(bytes)),
+        Action::Audit(end) => {
+            let reply = end.reply.map_or("-".into(), |code| code.to_string());
+            format!(
+                "Audit({} {} {} {reply})",
+                end.verb.as_str(),
+                text(&end.path),
+                end.outcome.as_str()
+            )
+        }
+        Action::ReservePort(target) => format!("ReservePort({})", target.port),
+        Action::Login { accepted } => format!("Login({accepted})"),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_upload_is_finished_only_after_its_eof_and_told_only_after_its_226() {
+    let mut script = Script::transferring("STOR a b.txt", "Upload");
+    script.event(|dialogue| dialogue.handle_data_ended(10), &["FinishData"]);
+    script.reply("226 done", &["ReleaseData", "Audit(STOR a b.txt complete 226)", "< 226 done"]);
+}
+
+#[test]
+fn a_download_gets_its_fin_only_with_the_upstreams_226() {
+    let mut script = Script::transferring("RETR f", "Download");
+    script.event(|dialogue| dialogue.handle_data_ended(10), &[]);
+    script.reply("226 done", &["FinishData", "Audit(RETR f complete 226)", "< 226 done"]);
+
+    let mut early = Script::transferring("RETR f", "Download");
+    early.reply("226 done", &[]);
+    early.event(
+        |dialogue| dialogue.handle_data_ended(10),
+        &["FinishData", "Audit(RETR f complete 226)", "< 226 done"],
+    );
+}
+
+#[test]
+fn a_transfer_that_failed_is_never_told_as_done() {
+    for (failure, outcome) in [
+        (DataFailure::Client, "client-failed"),
+        (DataFailure::Idle, "gateway-failed"),
+        (DataFailure::Upstream, "upstream-failed"),
+    ] {
+        let mut script = Script::transferring("STOR f", "Upload");
+        script.event(|dialogue| dialogue.handle_data_failed(failure), &["ResetData"]);
+        script.reply(
+            "226 done",
+            &[
+                &format!("Audit(STOR f {outcome} 426)"),
+                "< 426 Connection closed; transfer aborted.",
+            ],
+        );
+
+        let mut honest = Script::transferring("RETR f", "Download");
+        honest.event(|dialogue| dialogue.handle_data_failed(failure), &["ResetData"]);
+        honest.reply("451 disk", &[&format!("Audit(RETR f {outcome} 451)"), "< 451 disk"]);
+    }
+}
+
+#[test]
+fn an_upload_whose_client_is_gone_is_reset() {
+    let mut before = Script::transferring("STOR f", "Upload");
+    before.event(
+        Dialogue::handle_client_closed,
+        &["ResetData", "Audit(STOR f client-failed -)", "Close(ClientClosed)"],
+    );
+    let mut quit = Script::transferring("STOR f", "Upload");
+    quit.line("QUIT", &[]);
+    quit.event(Dialogue::handle_client_closed, &[]);
+    quit.event(|dialogue| dialogue.handle_data_ended(3), &["FinishData"]);
+    quit.reply("226 done", &["ReleaseData", "Audit(STOR f complete 226)", "< 226 done", "> QUIT"]);
+    quit.reply("221 bye", &["< 221 bye", "Close(Quit)"]);
+}
+
+#[test]
+fn an_upload_shorter_than_announced_is_reset() {
+    let mut script = Script::logged_in();
+    script.line("ALLO 100", &["> ALLO 100"]);
+    script.reply("202 no need", &["< 202 no need"]);
+    script.line("EPSV", &["> EPSV"]);
+    script.reply("229 ok (|||5001|)", &["ReservePort(5001)"]);
+    script.reserved(8192, &["< 229 Entering Passive Mode (|||8192|)"]);
+    script.line("STOR f", &["TransferStarted(Upload)", "> STOR f"]);
+    script.event(Dialogue::handle_data_opened, &["Relay(Upload)"]);
+    script.event(|dialogue| dialogue.handle_data_ended(99), &["ResetData"]);
+    script.reply("426 cut", &["Audit(STOR f client-failed 426)", "< 426 cut"]);
+}
+
+#[test]
+fn abor_resets_what_is_on_its_way_and_both_replies_come() {
+    let mut script = Script::transferring("STOR f", "Upload");
+    script.line("ABOR", &["ResetData", "> ABOR"]);
+    script.reply("426 aborted", &["Audit(STOR f aborted 426)", "< 426 aborted"]);
+    script.reply("226 abor ok", &["< 226 abor ok"]);
+
+    let mut idle = Script::logged_in();
+    idle.line("ABOR", &["> ABOR"]);
+    idle.reply("225 nothing to abort", &["< 225 nothing to abort"]);
+
+    // All bytes and the FIN are with the upstream: nothing can be called back.
+    let mut late = Script::transferring("STOR f", "Upload");
+    late.event(|dialogue| dialogue.handle_data_ended(10), &["FinishData"]);
+    late.line("ABOR", &["> ABOR"]);
+    late.reply("226 stored", &["ReleaseData", "Audit(STOR f complete 226)", "< 226 stored"]);
+    late.reply("226 abor ok", &["< 226 abor ok"]);
+}
+
+#[test]
+fn noop_and_stat_overtake_a_transfer_and_others_wait() {
+    let mut script = Script::transferring("RETR f", "Download");
+    script.line("NOOP", &["> NOOP"]);
+    script.line("STAT", &["> STAT"]);
+    script.line("PWD", &[]);
+    script.reply("200 noop", &["< 200 noop"]);
+    script.event(|dialogue| dialogue.handle_data_ended(1), &[]);
+    script.reply("226 done", &["FinishData", "Audit(RETR f complete 226)", "< 226 done"]);
+    script.reply("211 status", &["< 211 status", "> PWD"]);
+    script.reply("257 here", &["< 257 here"]);
+}
+
+#[test]
+fn replies_behind_a_held_226_wait_with_it() {
+    let mut script = Script::transferring("RETR f", "Download");
+    script.line("NOOP", &["> NOOP"]);
+    script.reply("226 done", &[]);
+    script.reply("200 noop", &[]);
+    script.reply("226 again, unasked", &[]);
+    script.event(
+        |dialogue| dialogue.handle_data_ended(1),
+        &["FinishData", "Audit(RETR f complete 226)", "< 226 done", "< 200 noop"],
+    );
+    assert!(script.dialogue.is_idle());
+}
+
+#[test]
+fn a_refused_transfer_uses_up_its_port() {
+    let mut script = Script::passive();
+    script.line("RETR nothing", &["TransferStarted(Download)", "> RETR nothing"]);
+    script.reply(
+        "550 no such file",
+        &["ResetData", "Audit(RETR nothing refused 550)", "< 550 no such file"],
+    );
+    script.line("RETR f", &["Audit(RETR f refused 425)", "< 425 Use PASV or EPSV first."]);
+}
+
+#[test]
+fn an_upstream_that_goes_ends_the_transfer_and_the_session() {
+    let mut script = Script::transferring("STOR f", "Upload");
+    script.event(
+        |dialogue| dialogue.handle_upstream_closed(SessionEnd::UpstreamClosed, "It left."),
+        &[
+            "ResetData",
+            "Audit(STOR f upstream-failed 426)",
+            "< 426 Transfer aborted. It left.",
+            "< 421 It left.",
+            "Close(UpstreamClosed)",
+        ],
+    );
+    let mut told = Script::logged_in();
+    told.reply("421 shutting down", &["< 421 shutting down", "Close(UpstreamClosed)"]);
+}
+
+#[test]
+fn epsv_falls_back_to_pasv_once_and_remembers() {
+    let mut script = Script::logged_in();
+    script.line("EPSV", &["> EPSV"]);
+    script.reply("502 no EPSV", &["> PASV"]);
+    script.reply("227 ok (0,0,0,0,31,64)", &["ReservePort(8000)"]);
+    script.reserved(8200, &["< 229 Entering Passive Mode (|||8200|)"]);
+    script.line("PASV", &["ResetData", "> PASV"]);
+    script.reply("227 ok (10,9,9,9,31,65)", &["ReservePort(8001)"]);
+}
+
+#[test]
+fn a_malformed_227_is_relayed_and_no_port_reserved() {
+    let mut script = Script::logged_in();
+    script.line("PASV", &["> EPSV"]);
+    script.reply("500 what", &["> PASV"]);
+    script.reply(
+        "227 Entering Passive Mode (1,2,3,4,5,600)",
+        &["< 227 Entering Passive Mode (1,2,3,4,5,600)"],
+    );
+    let mut inner = Script::logged_in();
+    inner.line("NOOP", &["> NOOP"]);
+    inner.reply(
+        "227 Entering Passive Mode (1,2,3,4,5,6)",
+        &["< 227 Entering Passive Mode (1,2,3,4,5,6)"],
+    );
+}
+
+#[test]
+fn a_port_that_the_upstream_may_not_use_is_not_dialled() {
+    let mut script = Script::logged_in();
+    script.line("EPSV", &["> EPSV"]);
+    script
+        .reply("229 ok (|||22|)", &["< 425 The FTP server announced a port that it may not use."]);
+}
+
+#[test]
+fn an_upstream_without_a_free_port_is_asked_again_a_few_times() {
+    let mut script = Script::logged_in();
+    script.line("PASV", &["> EPSV"]);
+    for _ in 0..3 {
+        script.reply("425 Can't open passive connection.", &[]);
+        assert_eq!(script.dialogue.waiting(), Waiting::Retry);
+        script.event(|dialogue| dialogue.handle_timeout(Waiting::Retry), &["> EPSV"]);
+    }
+    script.reply("425 Can't open passive connection.", &["< 425 Can't open passive connection."]);
+}
+
+#[test]
+fn epsv_arguments_and_epsv_all_are_as_rfc_2428_says() {
+    let mut script = Script::logged_in();
+    script.line("EPSV 2", &["< 522 Network protocol not supported, use (1)"]);
+    script.line("EPSV 3", &["< 522 Network protocol not supported, use (1)"]);
+    script.line("EPSV x", &["< 501 EPSV takes 1, 2 or ALL."]);
+    script.line("EPSV ALL", &["< 200 EPSV ALL is in effect."]);
+    script.line("PASV", &["< 503 EPSV ALL is in effect; use EPSV."]);
+    script.line("EPSV 1", &["> EPSV"]);
+    let mut six = Script::with(|terms| (terms.client_ipv6, terms.passive_ipv4) = (true, false));
+    six.line("PASV", &["< 425 PASV needs IPv4; use EPSV."]);
+    six.line("EPSV 2", &["> EPSV"]);
+}
+
+#[test]
+fn what_is_not_offered_is_answered_here_and_never_sent_on() {
+    let mut script = Script::logged_in();
+    for (line, answer) in [
+        ("AUTH TLS", "< 502 TLS is not offered here."),
+        ("PROT P", "< 502 TLS is not offered here."),
+        ("PORT 127,0,0,1,0,22", "< 502 Active mode is not offered here; use PASV or EPSV."),
+        ("EPRT |1|127.0.0.1|6000|", "< 502 Active mode is not offered here; use PASV or EPSV."),
+        ("MODE Z", "< 504 Only stream mode (MODE S) is offered here."),
+        ("RETR a\rDELE b", "< 501 Not forwarded: a carriage return inside the line."),
+        ("RETR a\0", "< 501 Not forwarded: a NUL inside the line."),
+        ("", "< 500 Empty command line."),
+    ] {
+        script.line(line, &[answer]);
+    }
+    script.line("GET / HTTP/1.1", &["< 500 This is an FTP gateway.", "Close(ProtocolError)"]);
+}
+
+#[test]
+fn pipelined_commands_keep_their_order() {
+    let mut script = Script::new();
+    script.line("USER ann", &["> USER ann"]);
+    for line in ["PASS x", "AUTH TLS", "PWD"] {
+        script.line(line, &[]);
+    }
+    script.reply("331 password", &["< 331 password", "> PASS x"]);
+    script.reply("230 in", &["Login(true)", "< 230 in", "< 502 TLS is not offered here.", "> PWD"]);
+    script.reply("257 /", &["< 257 /"]);
+}
+
+#[test]
+fn a_second_pasv_takes_back_the_first() {
+    let mut script = Script::passive();
+    script.line("PASV", &["ResetData", "> EPSV"]);
+}
+
+#[test]
+fn a_data_connection_may_come_before_the_command() {
+    let mut script = Script::passive();
+    script.event(Dialogue::handle_data_opened, &[]);
+    script.line("LIST", &["TransferStarted(Listing)", "> LIST", "Relay(Listing)"]);
+}
+
+#[test]
+fn a_transfer_that_nobody_comes_to_is_answered_and_the_upstreams_word_swallowed() {
+    for event in [
+        Dialogue::handle_reservation_expired,
+        (|dialogue| dialogue.handle_timeout(Waiting::DataConnect)) as fn(&mut Dialogue),
+    ] {
+        let mut script = Script::passive();
+        script.line("STOR f", &["TransferStarted(Upload)", "> STOR f"]);
+        script.event(
+            event,
+            &[
+                "ResetData",
+                "Audit(STOR f client-failed 425)",
+                "< 425 Can't open data connection: nobody came to it in time.",
+            ],
+        );
+        script.line("PWD", &[]);
+        assert_eq!(script.dialogue.waiting(), Waiting::Settle);
+        script.reply("150 late", &[]);
+        script.reply("425 late", &["> PWD"]);
+        script.reply("257 /", &["< 257 /"]);
+    }
+}
+
+#[test]
+fn time_outs_say_421() {
+    let cases = [
+        (Waiting::Command, "< 421 Idle for too long.", "Close(IdleTimeout)"),
+        (Waiting::Login, "< 421 No login in time.", "Close(LoginTimeout)"),
+        (Waiting::Reply, "< 421 The FTP server does not answer.", "Close(ReplyTimeout)"),
+    ];
+    for (waiting, reply, close) in cases {
+        Script::new().event(|dialogue| dialogue.handle_timeout(waiting), &[reply, close]);
+    }
+    let mut script = Script::transferring("STOR f", "Upload");
+    script.event(
+        Dialogue::handle_drain,
+        &[
+            "ResetData",
+            "Audit(STOR f gateway-failed 426)",
+            "< 426 Transfer aborted. This gateway is stopping; please connect again.",
+            "< 421 This gateway is stopping; please connect again.",
+            "Close(Drained)",
+        ],
+    );
+}
+
+#[test]
+fn a_features_reply_and_a_rein_change_what_they_should() {
+    let mut script = Script::logged_in();
+    script.line("FEAT", &["> FEAT"]);
+    script.reply(
+        "211-Features\r\n MODE Z\r\n SIZE\r\n211 End",
+        &["< 211-Features\r\n SIZE\r\n EPSV\r\n211 End"],
+    );
+    script.line("REIN", &["> REIN"]);
+    script.reply("220 again", &["< 220 again"]);
+    assert_eq!(script.dialogue.waiting(), Waiting::Login);
+}
+
+#[test]
+fn a_client_that_floods_a_transfer_with_commands_is_told_and_left() {
+    let mut script = Script::transferring("RETR f", "Download");
+    for _ in 0..QUEUE_LIMIT {
+        script.line("PWD", &[]);
+    }
+    script.line(
+        "PWD",
+        &[
+            "ResetData",
+            "Audit(RETR f upstream-failed 426)",
+            "< 426 Transfer aborted. Too many commands at once.",
+            "< 421 Too many commands at once.",
+            "Close(ProtocolError)",
+        ],
+    );
+}
+
+/// What may happen to a session, in any order.
+#[derive(Debug, Clone)]
+enum Step {
+    Line(&'static str),
+    LineTooLong,
+    Reply(&'static str),
+    Opened,
+    Ended,
+    Failed(DataFailure),
+    DialFailed,
+    Expired,
+    Reserved,
+    Exhausted,
+    Timeout,
+    ClientClosed,
+    UpstreamClosed,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let lines = [
+        "USER a", "PASS b", "PASV", "EPSV", "EPSV ALL", "STOR f", "RETR f", "LIST", "ABOR", "NOOP",
+        "STAT", "QUIT", "ALLO 50", "PWD", "AUTH TLS", "MODE B", "REIN", "", "FEAT",
+    ];
+    let replies = [
+        "150 go",
+        "200 ok",
+        "211 st",
+        "221 bye",
+        "225 no",
+        "226 done",
+        "227 (1,2,3,4,31,64)",
+        "229 (|||8000|)",
+        "229 bad",
+        "230 in",
+        "250 done",
+        "331 pw",
+        "421 off",
+        "425 no",
+        "426 cut",
+        "500 what",
+        "502 no",
+        "530 in",
+        "550 no",
+    ];
+    let step = prop_oneof![
+        12 => proptest::sample::select(lines.to_vec()).prop_map(Step::Line),
+        1 => Just(Step::LineTooLong),
+        16 => proptest::sample::select(replies.to_vec()).prop_map(Step::Reply),
+        4 => Just(Step::Opened),
+        4 => Just(Step::Ended),
+        1 => proptest::sample::select(vec![DataFailure::Client, DataFailure::Idle, DataFailure::Upstream]).prop_map(Step::Failed),
+        1 => Just(Step::DialFailed),
+        1 => Just(Step::Expired),
+        4 => Just(Step::Reserved),
+        1 => Just(Step::Exhausted),
+        1 => Just(Step::Timeout),
+        1 => Just(Step::ClientClosed),
+        1 => Just(Step::UpstreamClosed),
+    ];
+    proptest::collection::vec(step, 0..80).prop_map(|mut steps| {
+        // Most interesting things happen after a login with a passive port.
+        let opening = [
+            Step::Line("USER a"),
+            Step::Reply("331 pw"),
+            Step::Line("PASS b"),
+            Step::Reply("230 in"),
+            Step::Line("PASV"),
+            Step::Reply("229 (|||8000|)"),
+            Step::Reserved,
+        ];
+        if steps.len() % 4 != 0 {
+            steps.splice(0..0, opening);
+        }
+        steps
+    })
+}
+
+/// The driver's side of the data connections, for judging what the dialogue wants of it.
+#[derive(Debug, Default, PartialEq)]
+enum Data {
+    #[default]
+    Absent,
+    Reserving,
+    Reserved,
+    Open,
+    Relaying(Direction),
+    Delivered(Direction),
+    Finished,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+    #[test]
+    fn nothing_is_told_twice_and_nothing_incomplete_is_told_as_done(steps in steps()) {
+        let mut dialogue = Script::new().dialogue;
+        let mut data = Data::default();
+        let (mut lines, mut finals, mut closed) = (0usize, 0usize, false);
+        for step in &steps {
+            match step {
+                Step::Line(line) if !closed && dialogue.wants_line() => {
+                    lines += 1;
+                    dialogue.handle_line(Ok(line.as_bytes()));
+                }
+                Step::LineTooLong if !closed && dialogue.wants_line() => {
+                    lines += 1;
+                    dialogue.handle_line(Err(LineTooLong));
+                }
+                Step::Line(_) | Step::LineTooLong => {}
+                Step::Reply(text) => dialogue.handle_reply(reply(text)),
+                Step::Opened if data == Data::Reserved => {
+                    data = Data::Open;
+                    dialogue.handle_data_opened();
+                }
+                Step::Ended => if let Data::Relaying(direction) = data {
+                    data = Data::Delivered(direction);
+                    dialogue.handle_data_ended(40);
+                },
+                Step::Failed(failure) if matches!(data, Data::Relaying(_)) => {
+                    data = Data::Absent;
+                    dialogue.handle_data_failed(*failure);
+                }
+                Step::DialFailed | Step::Expired if data == Data::Reserved => {
+                    data = Data::Absent;
+                    dialogue.handle_dial_failed();
+                }
+                Step::Reserved if data == Data::Reserving => {
+                    data = Data::Reserved;
+                    dialogue.handle_port_reserved("127.0.0.2:8192".parse().unwrap());
+                }
+                Step::Exhausted if data == Data::Reserving => {
+                    data = Data::Absent;
+                    dialogue.handle_ports_exhausted();
+                }
+                Step::Timeout => dialogue.handle_timeout(dialogue.waiting()),
+                Step::ClientClosed => dialogue.handle_client_closed(),
+                Step::UpstreamClosed => dialogue.handle_upstream_closed(SessionEnd::UpstreamClosed, "gone"),
+                _ => {}
+            }
+            let mut complete = false;
+            while let Some(action) = dialogue.poll_action() {
+                prop_assert!(!closed, "{action:?} after the end");
+                match action {
+                    Action::ToClient(bytes) => {
+                        let preliminary = bytes.starts_with(b"1");
+                        // The one reply that nobody asked for is the last: 421.
+                        finals += usize::from(!preliminary && !bytes.starts_with(b"421"));
+                        prop_assert!(finals <= lines, "an answer too many: {}", bytes.escape_ascii());
+                    }
+                    Action::ReservePort(_) => { prop_assert_eq!(&data, &Data::Absent); data = Data::Reserving; }
+                    Action::Relay(direction) => { prop_assert_eq!(&data, &Data::Open); data = Data::Relaying(direction); }
+                    Action::FinishData => match data {
+                        Data::Delivered(Direction::Upload) => data = Data::Finished,
+                        Data::Delivered(_) => { data = Data::Absent; complete = true; }
+                        ref other => prop_assert!(false, "FIN in {other:?}"),
+                    },
+                    Action::ReleaseData => { prop_assert_eq!(&data, &Data::Finished); data = Data::Absent; complete = true; }
+                    Action::ResetData => data = Data::Absent,
+                    Action::Audit(end) => {
+                        let positive = end.reply.is_some_and(|code| code < 300);
+                        prop_assert_eq!(positive, end.outcome == Outcome::Complete);
+                        prop_assert!(end.outcome != Outcome::Complete || complete, "complete without its data: {end:?}");
+                    }
+                    Action::Close(_) => closed = true,
+                    Action::Login { .. } | Action::ToUpstream(_) | Action::TransferStarted(_) => {}
+                }
+            }
+            if dialogue.is_idle() && !closed {
+                prop_assert_eq!(finals, lines, "a command without its answer");
+            }
+        }
+    }
+}
