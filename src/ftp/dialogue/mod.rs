@@ -25,6 +25,8 @@ mod passive;
 mod transfer;
 
 #[cfg(test)]
+mod judge;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
@@ -34,6 +36,8 @@ use super::command::{Command, Direction, MalformedCommand, Verb};
 use super::feat;
 use super::line::LineTooLong;
 use super::reply::Reply;
+#[cfg(test)]
+use super::{line::Lines, reply::Replies};
 pub use passive::DataTarget;
 use passive::PassiveRequest;
 use transfer::Transfer;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 
+use super::judge::{LINE_LIMIT, Step, judge};
 use super::*;
 
 /// A dialogue under test. What it wants done is written as one line an action: `>` to the
@@ -435,28 +436,11 @@ fn a_client_that_floods_a_transfer_with_commands_is_told_and_left() {
     );
 }
 
-/// What may happen to a session, in any order.
-#[derive(Debug, Clone)]
-enum Step {
-    Line(&'static str),
-    LineTooLong,
-    Reply(&'static str),
-    Opened,
-    Ended,
-    Failed(DataFailure),
-    DialFailed,
-    Expired,
-    Reserved,
-    Exhausted,
-    Timeout,
-    ClientClosed,
-    UpstreamClosed,
-}
-
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let lines = [
         "USER a", "PASS b", "PASV", "EPSV", "EPSV ALL", "STOR f", "RETR f", "LIST", "ABOR", "NOOP",
-        "STAT", "QUIT", "ALLO 50", "PWD", "AUTH TLS", "MODE B", "REIN", "", "FEAT",
+        "STAT", "QUIT", "ALLO 50", "PWD", "AUTH TLS", "MODE B", "REIN", "", "FEAT", "\u{0}",
+        "a\rb",
     ];
     let replies = [
         "150 go",
@@ -479,13 +463,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         "530 in",
         "550 no",
     ];
+    let failures = [DataFailure::Client, DataFailure::Idle, DataFailure::Upstream];
+    let line = |text: &str| format!("{text}\r\n").into_bytes();
     let step = prop_oneof![
-        12 => proptest::sample::select(lines.to_vec()).prop_map(Step::Line),
-        1 => Just(Step::LineTooLong),
-        16 => proptest::sample::select(replies.to_vec()).prop_map(Step::Reply),
+        12 => proptest::sample::select(lines.to_vec()).prop_map(move |text| Step::Client(line(text))),
+        16 => proptest::sample::select(replies.to_vec()).prop_map(move |text| Step::Upstream(line(text))),
+        1 => Just(Step::Client(b"x".repeat(LINE_LIMIT + 2))),
         4 => Just(Step::Opened),
         4 => Just(Step::Ended),
-        1 => proptest::sample::select(vec![DataFailure::Client, DataFailure::Idle, DataFailure::Upstream]).prop_map(Step::Failed),
+        1 => proptest::sample::select(failures.to_vec()).prop_map(Step::Failed),
         1 => Just(Step::DialFailed),
         1 => Just(Step::Expired),
         4 => Just(Step::Reserved),
@@ -494,116 +480,21 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::ClientClosed),
         1 => Just(Step::UpstreamClosed),
     ];
-    proptest::collection::vec(step, 0..80).prop_map(|mut steps| {
+    (any::<bool>(), proptest::collection::vec(step, 0..80)).prop_map(move |(opened, steps)| {
         // Most interesting things happen after a login with a passive port.
         let opening = [
-            Step::Line("USER a"),
-            Step::Reply("331 pw"),
-            Step::Line("PASS b"),
-            Step::Reply("230 in"),
-            Step::Line("PASV"),
-            Step::Reply("229 (|||8000|)"),
+            Step::Client(line("USER a\r\nPASS b\r\nPASV")),
+            Step::Upstream(line("331 pw\r\n230 in\r\n229 (|||8000|)")),
             Step::Reserved,
         ];
-        if steps.len() % 4 != 0 {
-            steps.splice(0..0, opening);
-        }
-        steps
+        opening.into_iter().filter(|_| opened).chain(steps).collect()
     })
-}
-
-/// The driver's side of the data connections, for judging what the dialogue wants of it.
-#[derive(Debug, Default, PartialEq)]
-enum Data {
-    #[default]
-    Absent,
-    Reserving,
-    Reserved,
-    Open,
-    Relaying(Direction),
-    Delivered(Direction),
-    Finished,
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
     #[test]
     fn nothing_is_told_twice_and_nothing_incomplete_is_told_as_done(steps in steps()) {
-        let mut dialogue = Script::new().dialogue;
-        let mut data = Data::default();
-        let (mut lines, mut finals, mut closed) = (0usize, 0usize, false);
-        for step in &steps {
-            match step {
-                Step::Line(line) if !closed && dialogue.wants_line() => {
-                    lines += 1;
-                    dialogue.handle_line(Ok(line.as_bytes()));
-                }
-                Step::LineTooLong if !closed && dialogue.wants_line() => {
-                    lines += 1;
-                    dialogue.handle_line(Err(LineTooLong));
-                }
-                Step::Line(_) | Step::LineTooLong => {}
-                Step::Reply(text) => dialogue.handle_reply(reply(text)),
-                Step::Opened if data == Data::Reserved => {
-                    data = Data::Open;
-                    dialogue.handle_data_opened();
-                }
-                Step::Ended => if let Data::Relaying(direction) = data {
-                    data = Data::Delivered(direction);
-                    dialogue.handle_data_ended(40);
-                },
-                Step::Failed(failure) if matches!(data, Data::Relaying(_)) => {
-                    data = Data::Absent;
-                    dialogue.handle_data_failed(*failure);
-                }
-                Step::DialFailed | Step::Expired if data == Data::Reserved => {
-                    data = Data::Absent;
-                    dialogue.handle_dial_failed();
-                }
-                Step::Reserved if data == Data::Reserving => {
-                    data = Data::Reserved;
-                    dialogue.handle_port_reserved("127.0.0.2:8192".parse().unwrap());
-                }
-                Step::Exhausted if data == Data::Reserving => {
-                    data = Data::Absent;
-                    dialogue.handle_ports_exhausted();
-                }
-                Step::Timeout => dialogue.handle_timeout(dialogue.waiting()),
-                Step::ClientClosed => dialogue.handle_client_closed(),
-                Step::UpstreamClosed => dialogue.handle_upstream_closed(SessionEnd::UpstreamClosed, "gone"),
-                _ => {}
-            }
-            let mut complete = false;
-            while let Some(action) = dialogue.poll_action() {
-                prop_assert!(!closed, "{action:?} after the end");
-                match action {
-                    Action::ToClient(bytes) => {
-                        let preliminary = bytes.starts_with(b"1");
-                        // The one reply that nobody asked for is the last: 421.
-                        finals += usize::from(!preliminary && !bytes.starts_with(b"421"));
-                        prop_assert!(finals <= lines, "an answer too many: {}", bytes.escape_ascii());
-                    }
-                    Action::ReservePort(_) => { prop_assert_eq!(&data, &Data::Absent); data = Data::Reserving; }
-                    Action::Relay(direction) => { prop_assert_eq!(&data, &Data::Open); data = Data::Relaying(direction); }
-                    Action::FinishData => match data {
-                        Data::Delivered(Direction::Upload) => data = Data::Finished,
-                        Data::Delivered(_) => { data = Data::Absent; complete = true; }
-                        ref other => prop_assert!(false, "FIN in {other:?}"),
-                    },
-                    Action::ReleaseData => { prop_assert_eq!(&data, &Data::Finished); data = Data::Absent; complete = true; }
-                    Action::ResetData => data = Data::Absent,
-                    Action::Audit(end) => {
-                        let positive = end.reply.is_some_and(|code| code < 300);
-                        prop_assert_eq!(positive, end.outcome == Outcome::Complete);
-                        prop_assert!(end.outcome != Outcome::Complete || complete, "complete without its data: {end:?}");
-                    }
-                    Action::Close(_) => closed = true,
-                    Action::Login { .. } | Action::ToUpstream(_) | Action::TransferStarted(_) => {}
-                }
-            }
-            if dialogue.is_idle() && !closed {
-                prop_assert_eq!(finals, lines, "a command without its answer");
-            }
-        }
+        prop_assert_eq!(judge(&steps), Ok(()));
     }
 }

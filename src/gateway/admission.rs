@@ -1,0 +1,102 @@
+//! How many sessions there may be: in all, and for one client address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config;
+
+/// The count of sessions; clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Admission {
+    sessions: usize,
+    sessions_per_client: usize,
+    counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    /// Only clients that have a session.
+    by_client: HashMap<IpAddr, usize>,
+}
+
+/// One session's place; dropping it gives the place back.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    client: IpAddr,
+    counts: Arc<Mutex<Counts>>,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// `limits.sessions_per_client`.
+    Client,
+    /// `limits.sessions`.
+    Node,
+}
+
+impl Admission {
+    pub(super) fn new(limits: &config::Limits) -> Self {
+        Self {
+            sessions: limits.sessions,
+            sessions_per_client: limits.sessions_per_client,
+            counts: Arc::default(),
+        }
+    }
+
+    /// A place for one more session of this client address.
+    pub(super) fn admit(&self, client: IpAddr) -> Result<Admitted, Full> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.all >= self.sessions {
+            return Err(Full::Node);
+        }
+        let of_client = counts.by_client.get(&client).copied().unwrap_or_default();
+        if of_client >= self.sessions_per_client {
+            return Err(Full::Client);
+        }
+        counts.by_client.insert(client, of_client + 1);
+        counts.all += 1;
+        Ok(Admitted { client, counts: Arc::clone(&self.counts) })
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.all = counts.all.saturating_sub(1);
+        match counts.by_client.get_mut(&self.client) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                counts.by_client.remove(&self.client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_limited_in_all_and_for_each_client_and_come_back() {
+        let limits = config::Limits {
+            sessions: 3,
+            sessions_per_client: 2,
+            line_length: 4096,
+            reply_size: 4096,
+            commands_per_second: 1,
+        };
+        let admission = Admission::new(&limits);
+        let [a, b] = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
+        let first = admission.admit(a).unwrap();
+        let _second = admission.admit(a).unwrap();
+        assert_eq!(admission.admit(a).unwrap_err(), Full::Client);
+        let third = admission.admit(b).unwrap();
+        assert_eq!(admission.admit(b).unwrap_err(), Full::Node);
+        drop((first, third));
+        assert!(admission.admit(a).is_ok());
+        assert_eq!(admission.counts.lock().unwrap().by_client.len(), 1);
+    }
+}

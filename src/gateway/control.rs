@@ -1,0 +1,115 @@
+//! One control connection: its socket and what is still to be sent on it.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, recv};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+/// How long a silent control connection goes on before the kernel asks the peer for a sign of
+/// life: under the 350 s after which balancers and NATs forget a flow.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// A control connection. Sending never waits: what the socket does not take is kept here, and
+/// the session stops reading from the other side until it is gone.
+#[derive(Debug)]
+pub(super) struct Control {
+    stream: TcpStream,
+    unsent: Vec<u8>,
+}
+
+/// What a read gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Read {
+    /// Bytes, handed to the caller's closure.
+    Bytes,
+    /// Nothing for now.
+    Nothing,
+    /// The peer's FIN.
+    End,
+    /// A reset or another error.
+    Lost,
+}
+
+impl Control {
+    /// Sets what every control connection needs. Options that the kernel refuses are left as they
+    /// are: the session works without them.
+    pub(super) fn new(stream: TcpStream) -> Self {
+        let socket = SockRef::from(&stream);
+        let _ = socket.set_tcp_nodelay(true);
+        // The DM of a telnet synch is urgent data; kept in line it cannot swallow an ABOR.
+        let _ = socket.set_out_of_band_inline(true);
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE_AFTER)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES);
+        let _ = socket.set_tcp_keepalive(&keepalive);
+        Self { stream, unsent: Vec::new() }
+    }
+
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Whether everything has been handed to the kernel.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
+    /// Sends now or keeps for [`Control::flush`]. An error shows at the next read.
+    pub(super) fn send(&mut self, bytes: Vec<u8>) {
+        if self.unsent.is_empty() {
+            self.unsent = bytes;
+        } else {
+            self.unsent.extend_from_slice(&bytes);
+        }
+        self.flush();
+    }
+
+    /// Sends what the socket takes. A broken connection takes everything: there is nobody left.
+    pub(super) fn flush(&mut self) {
+        while !self.unsent.is_empty() {
+            match self.stream.try_write(&self.unsent) {
+                Ok(count) if count == self.unsent.len() => self.unsent = Vec::new(),
+                Ok(count) => drop(self.unsent.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.unsent = Vec::new(),
+            }
+        }
+    }
+
+    /// Reads once what the runtime knows to be there.
+    pub(super) fn read(&self, take: impl FnOnce(&[u8])) -> Read {
+        let mut bytes = [0; 4096];
+        let result = self.stream.try_read(&mut bytes);
+        hand_over(result, &bytes, take)
+    }
+
+    /// Reads once, asking the kernel itself: the runtime learns of bytes only when it next polls,
+    /// and a FIN that has already arrived must be seen now.
+    pub(super) fn read_now(&self, take: impl FnOnce(&[u8])) -> Read {
+        let mut bytes = [0; 4096];
+        let result =
+            recv(&self.stream, &mut bytes[..], RecvFlags::DONTWAIT).map(|(count, _)| count);
+        hand_over(result.map_err(io::Error::from), &bytes, take)
+    }
+}
+
+fn hand_over(result: io::Result<usize>, bytes: &[u8], take: impl FnOnce(&[u8])) -> Read {
+    match result {
+        Ok(0) => Read::End,
+        Ok(count) => {
+            take(bytes.get(..count).unwrap_or_default());
+            Read::Bytes
+        }
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+        {
+            Read::Nothing
+        }
+        Err(_) => Read::Lost,
+    }
+}

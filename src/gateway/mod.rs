@@ -1,0 +1,303 @@
+//! The gateway itself: it accepts clients, gives each a session, and drains.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `admission` | how many sessions there may be |
+//! | `control` | a control connection and what is still to be sent on it |
+//! | `data_socket` | what every data socket carries, so that only FIN means FIN |
+//! | `pace` | how fast commands are taken |
+//! | `passive` | the shared passive port pool |
+//! | `relay` | bytes from one data connection to the other |
+//! | `session` | the driver of one session |
+//! | `transfer` | a session's data connections, stage by stage |
+
+mod admission;
+mod control;
+mod data_socket;
+mod pace;
+mod passive;
+mod relay;
+mod session;
+mod transfer;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, error, info, info_span, warn};
+
+use crate::config::{Config, Limits, Passive, PassiveHost, Timeouts};
+use crate::observe::audit::AuditLog;
+use crate::observe::metrics::{Metrics, Refusal};
+use crate::upstream::Upstream;
+use admission::{Admission, Full};
+use passive::PassivePool;
+use relay::PipeBudget;
+use session::{Parties, Session, refusal};
+
+/// How long to stop accepting after an error such as "too many open files".
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long sessions may take to say their last words once the deadline of a drain has passed.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// Clients that may wait in the kernel for their session.
+const BACKLOG: i32 = 1024;
+
+/// A gateway whose sockets are bound.
+#[derive(Debug)]
+pub struct Gateway {
+    listeners: Vec<(TcpListener, PassivePool)>,
+    shared: Arc<Shared>,
+    deadline: Duration,
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+struct Shared {
+    upstream: Upstream,
+    upstream_ports: RangeInclusive<u16>,
+    passive_host: PassiveHost,
+    passive: Passive,
+    timeouts: Timeouts,
+    limits: Limits,
+    drain_idle: Duration,
+    admission: Admission,
+    pipes: Arc<PipeBudget>,
+    metrics: Metrics,
+    audit: AuditLog,
+    /// The number of the next session.
+    next_session: AtomicU64,
+    serving: AtomicBool,
+    /// Cancelled when this node stops and idle sessions shall end.
+    drain: CancellationToken,
+    /// Cancelled when all sessions shall end.
+    stop: CancellationToken,
+}
+
+/// A socket could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A control listener.
+    #[error("cannot listen on {address}: {source}")]
+    Listener {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The passive ports.
+    #[error(transparent)]
+    Passive(#[from] passive::BindError),
+}
+
+/// What a node can say of its own health.
+#[derive(Debug, Clone)]
+pub struct Health {
+    shared: Arc<Shared>,
+}
+
+/// One thing that must be right for a node to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it is right.
+    pub ok: bool,
+    /// What it looks like.
+    pub detail: String,
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Binds every listener and every passive port, and starts nothing.
+    pub async fn bind(config: &Config, metrics: Metrics, audit: AuditLog) -> Result<Self, BindError> {
+        let mut pools: HashMap<IpAddr, PassivePool> = HashMap::new();
+        let mut listeners = Vec::new();
+        for listener in &config.listeners {
+            let address = listener.address;
+            let socket = data_socket::bind(address, BACKLOG, None)
+                .map_err(|source| BindError::Listener { address, source })?;
+            let pool = match pools.get(&address.ip()) {
+                Some(pool) => pool.clone(),
+                None => {
+                    let pool = PassivePool::bind(address.ip(), &config.passive, metrics.clone())?;
+                    pools.insert(address.ip(), pool.clone());
+                    pool
+                }
+            };
+            listeners.push((socket, pool));
+        }
+        let shared = Arc::new(Shared {
+            upstream: Upstream::new(
+                &config.upstream,
+                config.node.zone.as_deref(),
+                config.limits.reply_size,
+                metrics.clone(),
+            ),
+            upstream_ports: config.upstream.passive_ports.clone(),
+            passive_host: config.upstream.passive_host,
+            passive: config.passive.clone(),
+            timeouts: config.timeouts.clone(),
+            limits: config.limits.clone(),
+            drain_idle: config.drain.idle,
+            admission: Admission::new(&config.limits),
+            pipes: Arc::default(),
+            metrics,
+            audit,
+            next_session: AtomicU64::new(1),
+            serving: AtomicBool::new(false),
+            drain: CancellationToken::new(),
+            stop: CancellationToken::new(),
+        });
+        Ok(Self { listeners, shared, deadline: config.drain.deadline })
+    }
+
+    /// Where control connections are accepted, in the order of the configuration.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
+    }
+
+    /// A handle for health answers.
+    pub fn health(&self) -> Health {
+        Health { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Serves until `shutdown` is cancelled, then drains: new clients get 421, sessions may
+    /// finish until the deadline, the rest is ended (transfers by reset) and told 421.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let sessions = TaskTracker::new();
+        let accepting = TaskTracker::new();
+        let closed = CancellationToken::new();
+        for (listener, pool) in self.listeners {
+            accepting.spawn(accept(listener, pool.clone(), Arc::clone(&self.shared), sessions.clone(), closed.clone()));
+            pool.serve(&accepting, &closed);
+        }
+        self.shared.serving.store(true, Ordering::Relaxed);
+        shutdown.cancelled().await;
+        info!(sessions = sessions.len(), deadline = ?self.deadline, "draining");
+        self.shared.drain.cancel();
+        sessions.close();
+        if timeout(self.deadline, sessions.wait()).await.is_err() {
+            warn!(sessions = sessions.len(), "the drain's deadline has passed; ending what is left");
+            self.shared.stop.cancel();
+            if timeout(LAST_WORDS, sessions.wait()).await.is_err() {
+                error!(sessions = sessions.len(), "sessions did not end");
+            }
+        }
+        closed.cancel();
+        accepting.close();
+        accepting.wait().await;
+        info!("drained");
+    }
+}
+
+// === impl Health ===
+
+impl Health {
+    /// Everything that must be right for this node to serve.
+    pub fn checks(&self) -> Vec<Check> {
+        let draining = self.shared.drain.is_cancelled();
+        let serving = self.shared.serving.load(Ordering::Relaxed);
+        let endpoints: Vec<_> = self.shared.upstream.endpoints().collect();
+        let answering = endpoints.iter().filter(|(_, ok)| *ok).count();
+        vec![
+            Check {
+                name: "listeners",
+                ok: serving,
+                detail: if serving { "accepting".into() } else { "not accepting yet".into() },
+            },
+            Check {
+                name: "endpoints",
+                ok: answering > 0,
+                detail: format!("{answering} of {} answered when last asked", endpoints.len()),
+            },
+            Check {
+                name: "draining",
+                ok: !draining,
+                detail: if draining { "this node is stopping".into() } else { "no".into() },
+            },
+        ]
+    }
+}
+
+/// Accepts clients until `closed`. While the node drains they are told so.
+async fn accept(
+    listener: TcpListener,
+    pool: PassivePool,
+    shared: Arc<Shared>,
+    sessions: TaskTracker,
+    closed: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closed.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, client)) => {
+                sessions.spawn(serve(stream, client, pool.clone(), Arc::clone(&shared)));
+            }
+            Err(error) => {
+                // A client that left again, or no file descriptor: neither ends the listener.
+                warn!(%error, "accept failed");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One client, from accept to end.
+async fn serve(stream: TcpStream, client: SocketAddr, pool: PassivePool, shared: Arc<Shared>) {
+    let id = shared.next_session.fetch_add(1, Ordering::Relaxed);
+    let span = info_span!("session", id, %client);
+    async {
+        if let Err((stream, reason)) = run_session(stream, client, id, pool, &shared).await {
+            info!(reason = reason.as_str(), "refused");
+            shared.metrics.session_refused(reason);
+            let _ = stream.try_write(&refusal(match reason {
+                Refusal::ClientLimit => "Too many sessions from your address; try again later.",
+                Refusal::Draining => "This gateway is stopping; please connect again.",
+                Refusal::Limit => "Too many sessions; try again later.",
+                Refusal::NoEndpoint => "No FTP server can be reached now; try again later.",
+            }));
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+/// Gives the client a session, or the stream back with the reason why not.
+async fn run_session(
+    stream: TcpStream,
+    client: SocketAddr,
+    id: u64,
+    pool: PassivePool,
+    shared: &Arc<Shared>,
+) -> Result<(), (TcpStream, Refusal)> {
+    if shared.drain.is_cancelled() {
+        return Err((stream, Refusal::Draining));
+    }
+    let _place = match shared.admission.admit(client.ip()) {
+        Ok(place) => place,
+        Err(Full::Client) => return Err((stream, Refusal::ClientLimit)),
+        Err(Full::Node) => return Err((stream, Refusal::Limit)),
+    };
+    let Ok(local) = stream.local_addr() else { return Ok(()) };
+    let Ok(connected) = shared.upstream.connect().await else { return Err((stream, Refusal::NoEndpoint)) };
+    info!(endpoint = %connected.endpoint, "connected");
+    shared.metrics.session_started();
+    let parties = Parties { session: id, client, local };
+    let session = Session::new(Arc::clone(shared), pool, parties, stream, connected);
+    let end = session.run(&shared.drain, &shared.stop).await;
+    shared.metrics.session_ended(end);
+    info!(reason = end.as_str(), "ended");
+    Ok(())
+}

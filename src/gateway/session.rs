@@ -1,0 +1,468 @@
+//! The session driver: one task that owns both control connections and the data connections,
+//! feeds [`Dialogue`] with what happens and performs what it says. It decides nothing itself.
+
+use std::future::pending;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::Shared;
+use super::control::{Control, Read};
+use super::pace::Pace;
+use super::passive::PassivePool;
+use super::transfer::{DataConnections, DataEvent, Dial};
+use crate::config::{PassiveAddress, PassiveHost, Timeouts};
+use crate::ftp::command::Command;
+use crate::ftp::dialogue::{DataTarget, Terms, TransferEnd, Waiting};
+use crate::ftp::line::Lines;
+use crate::ftp::reply::Replies;
+use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
+use crate::observe::audit::Record;
+use crate::upstream::Connected;
+
+/// How long an upstream may take to admit that a transfer has failed, before the session is
+/// given up: it may be waiting for a data connection that will not come.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to pause before an upstream without a free passive port is asked again.
+const PASSIVE_RETRY: Duration = Duration::from_millis(150);
+/// How long a last reply may take to leave.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who is talking, for logs and audit lines.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parties {
+    /// The session's number on this node since it started.
+    pub(super) session: u64,
+    /// The client's side of its control connection.
+    pub(super) client: SocketAddr,
+    /// Our side of it.
+    pub(super) local: SocketAddr,
+}
+
+/// One session.
+pub(super) struct Session {
+    shared: Arc<Shared>,
+    pool: PassivePool,
+    parties: Parties,
+    endpoint: SocketAddr,
+    client: Control,
+    upstream: Control,
+    /// Our address towards the upstream; its data connections leave from there too.
+    source: IpAddr,
+    lines: Lines,
+    replies: Replies,
+    dialogue: Dialogue,
+    data: DataConnections,
+    pace: Pace,
+    /// Lines may be waiting in `lines`: the dialogue's queue is full or the client too fast.
+    stalled: Stalled,
+    /// The transfer whose time counts.
+    transfer: Option<(Direction, Instant)>,
+    /// A command or reply has come since the timer was last looked at.
+    spoke: bool,
+    end: Option<SessionEnd>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stalled {
+    No,
+    Queue,
+    Pace(Instant),
+}
+
+/// What woke the session.
+enum Event {
+    Client,
+    ClientWritable,
+    Data(DataEvent),
+    Drain,
+    Paced,
+    Stop,
+    Timeout,
+    Upstream,
+    UpstreamWritable,
+}
+
+impl Session {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        pool: PassivePool,
+        parties: Parties,
+        client: TcpStream,
+        connected: Connected,
+    ) -> Self {
+        let upstream_local = connected.stream.local_addr();
+        let source = upstream_local.map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip());
+        let terms = Terms {
+            client_ipv6: parties.local.is_ipv6(),
+            passive_ipv4: shared.advertised(&parties).is_ipv4(),
+            upstream_ipv6: connected.endpoint.is_ipv6(),
+            upstream_ports: shared.upstream_ports.clone(),
+        };
+        let mut client = Control::new(client);
+        client.send(connected.banner.into_bytes());
+        Self {
+            lines: Lines::new(shared.limits.line_length),
+            pace: Pace::new(shared.limits.commands_per_second, Instant::now()),
+            shared,
+            pool,
+            parties,
+            endpoint: connected.endpoint,
+            client,
+            upstream: Control::new(connected.stream),
+            source,
+            replies: connected.replies,
+            dialogue: Dialogue::new(terms),
+            data: DataConnections::new(),
+            stalled: Stalled::No,
+            transfer: None,
+            spoke: false,
+            end: None,
+        }
+    }
+
+    /// Runs until the session ends. `drain` asks it to end when idle, `stop` to end now.
+    pub(super) async fn run(
+        mut self,
+        drain: &CancellationToken,
+        stop: &CancellationToken,
+    ) -> SessionEnd {
+        let timeouts = self.shared.timeouts.clone();
+        let mut timer = Timer::new();
+        let mut draining = false;
+        self.take_replies();
+        let end = loop {
+            self.perform();
+            if let Some(end) = self.end {
+                break end;
+            }
+            let waiting = self.dialogue.waiting();
+            let spoke = std::mem::take(&mut self.spoke);
+            timer.run(waiting, spoke, &timeouts, draining.then_some(self.shared.drain_idle));
+            match self.event(&mut timer, drain, draining, stop).await {
+                Event::Client => self.read_client(),
+                Event::ClientWritable => self.client.flush(),
+                Event::UpstreamWritable => self.upstream.flush(),
+                Event::Upstream => self.read_upstream(),
+                Event::Data(event) => self.take_data(event),
+                Event::Paced => self.take_lines(),
+                Event::Timeout if draining && waiting == Waiting::Command => {
+                    self.dialogue.handle_drain()
+                }
+                Event::Timeout => {
+                    timer.fired();
+                    self.dialogue.handle_timeout(waiting);
+                }
+                Event::Drain => draining = true,
+                Event::Stop => self.dialogue.handle_drain(),
+            }
+        };
+        let _ = timeout(FLUSH_TIMEOUT, self.flush()).await;
+        end
+    }
+
+    /// Waits for the next event. The client's control connection comes first, so that an ABOR or
+    /// the client's death is seen before what it did to the data connection.
+    async fn event(
+        &mut self,
+        timer: &mut Timer,
+        drain: &CancellationToken,
+        draining: bool,
+        stop: &CancellationToken,
+    ) -> Event {
+        let reads_client =
+            self.stalled == Stalled::No && self.upstream.is_flushed() && !self.client_ended();
+        let reads_upstream = self.client.is_flushed();
+        let paced = async {
+            match self.stalled {
+                Stalled::Pace(until) => sleep_until(until).await,
+                _ => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Event::Stop,
+            () = drain.cancelled(), if !draining => Event::Drain,
+            _ = self.client.stream().readable(), if reads_client => Event::Client,
+            _ = self.client.stream().writable(), if !self.client.is_flushed() => Event::ClientWritable,
+            _ = self.upstream.stream().readable(), if reads_upstream => Event::Upstream,
+            _ = self.upstream.stream().writable(), if !self.upstream.is_flushed() => Event::UpstreamWritable,
+            event = self.data.next() => Event::Data(event),
+            () = paced => Event::Paced,
+            () = timer.expired() => Event::Timeout,
+        }
+    }
+
+    /// Performs everything that the dialogue wants done.
+    fn perform(&mut self) {
+        while let Some(action) = self.dialogue.poll_action() {
+            match action {
+                Action::ToClient(bytes) => self.client.send(bytes),
+                Action::ToUpstream(bytes) => self.upstream.send(bytes),
+                Action::ReservePort(target) => self.reserve(target),
+                Action::TransferStarted(direction) => {
+                    self.transfer = Some((direction, Instant::now()));
+                    self.shared.metrics.transfer_started();
+                }
+                Action::Relay(direction) => {
+                    let pipes = Arc::clone(&self.shared.pipes);
+                    self.data.relay(direction, pipes, self.shared.timeouts.data_idle);
+                }
+                Action::FinishData => self.data.finish(),
+                Action::ReleaseData => self.data.release(),
+                Action::ResetData => self.data.reset(),
+                Action::Login { accepted } => {
+                    self.shared.metrics.login(accepted);
+                    info!(accepted, user = %printable(self.dialogue.user()), "login");
+                }
+                Action::Audit(end) => self.audit(end),
+                Action::Close(end) => self.end = Some(end),
+            }
+        }
+    }
+
+    fn read_client(&mut self) {
+        let lines = &mut self.lines;
+        match self.client.read(|bytes| lines.push(bytes)) {
+            Read::Bytes => self.take_lines(),
+            Read::Nothing => {}
+            Read::End => self.dialogue.handle_client_closed(),
+            Read::Lost => self.dialogue.handle_client_lost(),
+        }
+    }
+
+    /// Reads all that the client's control connection holds at this instant.
+    fn read_client_now(&mut self) {
+        while self.stalled == Stalled::No && !self.client_ended() {
+            let lines = &mut self.lines;
+            match self.client.read_now(|bytes| lines.push(bytes)) {
+                Read::Bytes => self.take_lines(),
+                Read::Nothing => return,
+                Read::End => return self.dialogue.handle_client_closed(),
+                Read::Lost => return self.dialogue.handle_client_lost(),
+            }
+        }
+    }
+
+    /// Hands lines to the dialogue while it wants them and the client keeps its pace. During a
+    /// transfer the pace does not count: an ABOR must not wait.
+    fn take_lines(&mut self) {
+        loop {
+            let now = Instant::now();
+            self.stalled = if !self.dialogue.wants_line() {
+                Stalled::Queue
+            } else if self.dialogue.in_transfer() {
+                Stalled::No
+            } else {
+                self.pace.check(now).map_or_else(Stalled::Pace, |()| Stalled::No)
+            };
+            if self.stalled != Stalled::No {
+                return;
+            }
+            let Some(line) = self.lines.next_line() else { return };
+            self.pace.take(now);
+            self.spoke = true;
+            if let Ok(line) = &line
+                && let Ok(command) = Command::parse(line)
+            {
+                debug!(?command, "client");
+            }
+            self.dialogue.handle_line(line.as_deref().map_err(|&error| error));
+        }
+    }
+
+    fn read_upstream(&mut self) {
+        let replies = &mut self.replies;
+        match self.upstream.read(|bytes| replies.push(bytes)) {
+            Read::Bytes => self.take_replies(),
+            Read::Nothing => {}
+            Read::End | Read::Lost => {
+                self.dialogue.handle_upstream_closed(
+                    SessionEnd::UpstreamClosed,
+                    "The FTP server closed the connection.",
+                );
+            }
+        }
+    }
+
+    fn take_replies(&mut self) {
+        while let Some(reply) = self.replies.next_reply() {
+            match reply {
+                Ok(reply) => {
+                    debug!(code = reply.code(), "upstream");
+                    self.spoke = true;
+                    self.dialogue.handle_reply(reply);
+                }
+                Err(error) => {
+                    info!(%error, "the upstream does not speak FTP");
+                    let why = format!("The FTP server sent {error}.");
+                    return self.dialogue.handle_upstream_closed(SessionEnd::ProtocolError, &why);
+                }
+            }
+        }
+        if self.stalled == Stalled::Queue {
+            self.take_lines();
+        }
+    }
+
+    fn take_data(&mut self, event: DataEvent) {
+        debug!(?event, "data");
+        match event {
+            DataEvent::PortReserved(port) => {
+                let address = SocketAddr::new(self.shared.advertised(&self.parties), port);
+                self.dialogue.handle_port_reserved(address);
+            }
+            DataEvent::PortsExhausted => {
+                self.shared.metrics.passive_exhausted();
+                self.dialogue.handle_ports_exhausted();
+            }
+            DataEvent::Expired => {
+                self.shared.metrics.passive_expired();
+                self.dialogue.handle_reservation_expired();
+            }
+            DataEvent::DialFailed => self.dialogue.handle_dial_failed(),
+            DataEvent::Opened => self.dialogue.handle_data_opened(),
+            DataEvent::Ended => {
+                // A client that dies sends FIN on both connections, the older one first.
+                self.read_client_now();
+                self.dialogue.handle_data_ended(self.data.bytes());
+            }
+            DataEvent::Failed(failure) => {
+                self.shared.metrics.data_reset(failure);
+                self.dialogue.handle_data_failed(failure);
+            }
+        }
+    }
+
+    /// Takes a passive port for the client; its data connection will be taken on to `target`.
+    fn reserve(&mut self, target: DataTarget) {
+        let host = match (self.shared.passive_host, target.announced_host) {
+            (PassiveHost::Announced, Some(host)) if !host.is_unspecified() => host.into(),
+            _ => self.endpoint.ip(),
+        };
+        let dial = Dial {
+            to: SocketAddr::new(host, target.port),
+            from: self.source,
+            timeout: self.shared.timeouts.data_connect,
+        };
+        self.data.reserve(self.pool.clone(), self.parties.client.ip(), dial);
+    }
+
+    fn audit(&mut self, end: TransferEnd) {
+        let (bytes, duration) = match self.transfer.take() {
+            Some((direction, started)) => {
+                let (bytes, duration) = (self.data.bytes(), started.elapsed());
+                self.shared.metrics.transfer_ended(direction, end.outcome, bytes, duration);
+                (bytes, duration)
+            }
+            None => (0, Duration::ZERO),
+        };
+        self.shared.audit.record(Record {
+            time: SystemTime::now(),
+            session: self.parties.session,
+            client: self.parties.client,
+            user: printable(self.dialogue.user()),
+            verb: end.verb.as_str(),
+            path: printable(&end.path),
+            bytes,
+            duration,
+            outcome: end.outcome,
+            reply: end.reply,
+            endpoint: self.endpoint,
+        });
+    }
+
+    fn client_ended(&self) -> bool {
+        self.dialogue.client_closed()
+    }
+
+    /// Sends what is still to be sent to either side.
+    async fn flush(&mut self) {
+        while !self.client.is_flushed() && self.client.stream().writable().await.is_ok() {
+            self.client.flush();
+        }
+    }
+}
+
+/// Text for people and logs; what is no UTF-8 is shown as U+FFFD. Control characters are the
+/// writer's to escape.
+fn printable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The one timer of a session, armed anew when what it waits for changes.
+struct Timer {
+    waiting: Waiting,
+    draining: bool,
+    sleep: std::pin::Pin<Box<Sleep>>,
+}
+
+impl Timer {
+    fn new() -> Self {
+        Self { waiting: Waiting::Nothing, draining: false, sleep: Box::pin(sleep(Duration::ZERO)) }
+    }
+
+    /// Arms the timer for `waiting` unless it already runs for that. Only commands and replies
+    /// prolong it, and neither the time for a login nor that for a data connection.
+    fn run(
+        &mut self,
+        waiting: Waiting,
+        spoke: bool,
+        timeouts: &Timeouts,
+        drain_idle: Option<Duration>,
+    ) {
+        let prolonged = spoke && matches!(waiting, Waiting::Command | Waiting::Reply);
+        let drained = drain_idle.is_some() && !self.draining;
+        if waiting == self.waiting && !prolonged && !drained {
+            return;
+        }
+        self.waiting = waiting;
+        self.draining = drain_idle.is_some();
+        let after = match waiting {
+            Waiting::Nothing => return,
+            Waiting::Command => drain_idle.map_or(timeouts.idle, |idle| idle.min(timeouts.idle)),
+            Waiting::DataConnect => timeouts.data_connect,
+            Waiting::Login => timeouts.login,
+            Waiting::Reply => timeouts.reply,
+            Waiting::Retry => PASSIVE_RETRY,
+            Waiting::Settle => SETTLE_TIMEOUT.min(timeouts.reply),
+        };
+        self.sleep.as_mut().reset(Instant::now() + after);
+    }
+
+    /// It has run out: the same wait, if it comes again, is a new one.
+    fn fired(&mut self) {
+        self.waiting = Waiting::Nothing;
+    }
+
+    async fn expired(&mut self) {
+        match self.waiting {
+            Waiting::Nothing => pending().await,
+            _ => self.sleep.as_mut().await,
+        }
+    }
+}
+
+impl Shared {
+    /// The address that 227 names for this client.
+    fn advertised(&self, parties: &Parties) -> IpAddr {
+        let client = parties.client.ip();
+        match self.passive.overrides.iter().find(|entry| entry.clients.contains(&client)) {
+            Some(entry) => entry.address,
+            None => match self.passive.address {
+                PassiveAddress::Auto => parties.local.ip(),
+                PassiveAddress::Fixed(address) => address,
+            },
+        }
+    }
+}
+
+/// The reply to a client that gets no session.
+pub(super) fn refusal(why: &str) -> Vec<u8> {
+    Reply::new(421, why).into_bytes()
+}

@@ -1,0 +1,47 @@
+//! Both peers hostile at once, and every data connection event, through the dialogue.
+#![no_main]
+
+use ftpgate::ftp::command::Direction;
+use ftpgate::ftp::dialogue::{Action, DataFailure, Dialogue, Outcome, SessionEnd, Terms};
+use ftpgate::ftp::line::Lines;
+use ftpgate::ftp::reply::Replies;
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../../src/ftp/dialogue/judge.rs"]
+mod judge;
+
+use judge::{Step, judge};
+
+fuzz_target!(|input: Vec<(u8, Vec<u8>)>| {
+    let steps: Vec<Step> = input.into_iter().map(step).collect();
+    if let Err(broken) = judge(&steps) {
+        panic!("{broken}\n{steps:?}");
+    }
+});
+
+fn step((kind, bytes): (u8, Vec<u8>)) -> Step {
+    let line = |text: &str| format!("{text}\r\n").into_bytes();
+    match kind % 24 {
+        0 => Step::Client(bytes),
+        1 => Step::Upstream(bytes),
+        2 => Step::ClientClosed,
+        3 => Step::UpstreamClosed,
+        4 => Step::Timeout,
+        5 => Step::Exhausted,
+        6 => Step::Expired,
+        7 => Step::DialFailed,
+        8 => Step::Failed(DataFailure::Client),
+        9 => Step::Failed(DataFailure::Upstream),
+        10 | 11 => Step::Opened,
+        12 | 13 => Step::Ended,
+        14 | 15 => Step::Reserved,
+        16 => Step::Client(line("USER a\r\nPASS b\r\nPASV")),
+        17 => Step::Upstream(line("331 a\r\n230 b\r\n229 (|||8000|)")),
+        18 => Step::Client(line("STOR f")),
+        19 => Step::Client(line("RETR f\r\nNOOP")),
+        20 => Step::Client(line("ABOR")),
+        21 => Step::Upstream(line("226 done")),
+        22 => Step::Upstream(line("150 go")),
+        _ => Step::Upstream(line("426 cut")),
+    }
+}
