@@ -1,6 +1,7 @@
 //! One control connection: its socket and what is still to be sent on it.
 
 use std::io;
+use std::net::Shutdown;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
@@ -79,6 +80,11 @@ impl Control {
                 Err(_) => self.unsent = Vec::new(),
             }
         }
+    }
+
+    /// Nothing more will be sent.
+    pub(super) fn half_close(&self) {
+        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
     }
 
     /// Reads once what the runtime knows to be there.

@@ -30,8 +30,8 @@ use crate::upstream::Connected;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to pause before an upstream without a free passive port is asked again.
 const PASSIVE_RETRY: Duration = Duration::from_millis(150);
-/// How long a last reply may take to leave.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a last reply may take to arrive.
+const PARTING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Who is talking, for logs and audit lines.
 #[derive(Debug, Clone, Copy)]
@@ -141,6 +141,10 @@ impl Session {
             if let Some(end) = self.end {
                 break end;
             }
+            if self.stalled == Stalled::Queue && self.dialogue.wants_line() {
+                self.take_lines();
+                continue;
+            }
             let waiting = self.dialogue.waiting();
             let spoke = std::mem::take(&mut self.spoke);
             timer.run(waiting, spoke, &timeouts, draining.then_some(self.shared.drain_idle));
@@ -162,7 +166,7 @@ impl Session {
                 Event::Stop => self.dialogue.handle_drain(),
             }
         };
-        let _ = timeout(FLUSH_TIMEOUT, self.flush()).await;
+        let _ = timeout(PARTING_TIMEOUT, self.part()).await;
         end
     }
 
@@ -176,10 +180,11 @@ impl Session {
         stop: &CancellationToken,
     ) -> Event {
         let reads_client =
-            self.stalled == Stalled::No && self.upstream.is_flushed() && !self.client_ended();
+            self.stalled == Stalled::No && self.upstream.is_flushed() && !self.dialogue.client_closed();
         let reads_upstream = self.client.is_flushed();
-        let paced = async {
-            match self.stalled {
+        let stalled = self.stalled;
+        let paced = async move {
+            match stalled {
                 Stalled::Pace(until) => sleep_until(until).await,
                 _ => pending().await,
             }
@@ -238,7 +243,8 @@ impl Session {
 
     /// Reads all that the client's control connection holds at this instant.
     fn read_client_now(&mut self) {
-        while self.stalled == Stalled::No && !self.client_ended() {
+        self.take_lines();
+        while self.stalled == Stalled::No && !self.dialogue.client_closed() {
             let lines = &mut self.lines;
             match self.client.read_now(|bytes| lines.push(bytes)) {
                 Read::Bytes => self.take_lines(),
@@ -304,9 +310,6 @@ impl Session {
                     return self.dialogue.handle_upstream_closed(SessionEnd::ProtocolError, &why);
                 }
             }
-        }
-        if self.stalled == Stalled::Queue {
-            self.take_lines();
         }
     }
 
@@ -377,14 +380,17 @@ impl Session {
         });
     }
 
-    fn client_ended(&self) -> bool {
-        self.dialogue.client_closed()
-    }
-
-    /// Sends what is still to be sent to either side.
-    async fn flush(&mut self) {
+    /// Sends the last words, says FIN, and waits for the client's: a close with bytes unread would
+    /// be a reset, and the last words lost.
+    async fn part(&mut self) {
         while !self.client.is_flushed() && self.client.stream().writable().await.is_ok() {
             self.client.flush();
+        }
+        self.client.half_close();
+        while !self.dialogue.client_closed() && self.client.stream().readable().await.is_ok() {
+            if matches!(self.client.read(|_| ()), Read::End | Read::Lost) {
+                return;
+            }
         }
     }
 }
