@@ -3,12 +3,19 @@
 //! `config/ftpgate.toml` documents every key. Nothing below this module sees the file or an
 //! optional value that still needs a decision: what is here is ready to use.
 
+mod report;
+mod schema;
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+pub use report::{ConfigError, Fault};
 
 /// Everything one node is told.
 #[derive(Debug, Clone)]
@@ -33,6 +40,22 @@ pub struct Config {
     pub http: Option<Http>,
     /// What is logged and how.
     pub log: Log,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, &name),
+            Err(error) => Err(ConfigError::unreadable(&name, &error)),
+        }
+    }
+
+    /// Checks the text of a file; `name` is what errors call it.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        schema::parse(text).map_err(|faults| ConfigError::new(name, text, faults))
+    }
 }
 
 /// `[node]`: who this node is.

@@ -182,6 +182,17 @@ pub enum Direction {
     Upload,
 }
 
+impl Direction {
+    /// The word for it in metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Download => "download",
+            Self::Listing => "listing",
+            Self::Upload => "upload",
+        }
+    }
+}
+
 impl Verb {
     /// The direction of the verbs that use a data connection.
     pub fn direction(self) -> Option<Direction> {

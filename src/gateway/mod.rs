@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -104,7 +105,7 @@ pub struct Health {
 }
 
 /// One thing that must be right for a node to serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// Its name.
     pub name: &'static str,
@@ -118,7 +119,7 @@ pub struct Check {
 
 impl Gateway {
     /// Binds every listener and every passive port, and starts nothing.
-    pub async fn bind(config: &Config, metrics: Metrics, audit: AuditLog) -> Result<Self, BindError> {
+    pub fn bind(config: &Config, metrics: Metrics, audit: AuditLog) -> Result<Self, BindError> {
         let mut pools: HashMap<IpAddr, PassivePool> = HashMap::new();
         let mut listeners = Vec::new();
         for listener in &config.listeners {

@@ -1,7 +1,26 @@
 //! The audit log: one line per transfer, written off the data path.
+//!
+//! Sessions hand records to a bounded queue and never wait. One thread writes them; when it
+//! cannot (a full disk), lines are dropped and counted, and transfers go on.
 
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use tracing::{error, info};
+
+use super::metrics::Metrics;
+use crate::config::{self, AuditFormat};
+use crate::ftp::Outcome;
+
+/// Lines that may wait for the disk.
+const QUEUE: usize = 8192;
 
 /// What is told of one transfer.
 #[derive(Debug, Clone)]
@@ -12,7 +31,7 @@ pub struct Record {
     pub session: u64,
     /// The client's control connection.
     pub client: SocketAddr,
-    /// The user, as given in USER; raw bytes made printable.
+    /// The user, as given in USER.
     pub user: String,
     /// RETR, STOR, STOU, APPE, LIST, NLST or MLSD.
     pub verb: &'static str,
@@ -30,44 +49,280 @@ pub struct Record {
     pub endpoint: SocketAddr,
 }
 
-/// How a transfer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// The client sent ABOR.
-    Aborted,
-    /// The client's data or control connection broke, or it sent less than it announced.
-    ClientFailed,
-    /// Every byte arrived and the upstream said so.
-    Complete,
-    /// This node ended it: deadline of a drain, data idle time-out.
-    GatewayFailed,
-    /// The upstream refused it with a 4xx or 5xx before any byte moved.
-    Refused,
-    /// The upstream's data or control connection broke, or it answered 4xx or 5xx after bytes moved.
-    UpstreamFailed,
+/// A handle to the audit log; clones share one writer.
+#[derive(Debug, Clone)]
+pub struct AuditLog {
+    /// None: nothing is recorded.
+    queue: Option<SyncSender<Record>>,
+    metrics: Metrics,
 }
 
-impl Outcome {
-    /// The word for it in audit lines and metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Aborted => "aborted",
-            Self::ClientFailed => "client-failed",
-            Self::Complete => "complete",
-            Self::GatewayFailed => "gateway-failed",
-            Self::Refused => "refused",
-            Self::UpstreamFailed => "upstream-failed",
+/// The thread behind an [`AuditLog`].
+#[derive(Debug)]
+pub struct AuditWriter {
+    thread: JoinHandle<()>,
+}
+
+// === impl AuditLog ===
+
+impl AuditLog {
+    /// Opens the log and starts its writer. It fails where the file cannot be opened now: later
+    /// failures are logged and counted.
+    pub fn open(config: &config::Audit, metrics: Metrics) -> io::Result<(Self, AuditWriter)> {
+        let target = match &config.path {
+            Some(path) => Target::File { path: path.clone(), file: open(path)? },
+            None => Target::Stdout,
+        };
+        let (sender, receiver) = sync_channel(QUEUE);
+        let (format, dropped) = (config.format, metrics.clone());
+        let thread = std::thread::Builder::new()
+            .name("audit".into())
+            .spawn(move || write_lines(&receiver, target, format, &dropped))?;
+        Ok((Self { queue: Some(sender), metrics }, AuditWriter { thread }))
+    }
+
+    /// A log that records nothing.
+    pub fn disabled(metrics: Metrics) -> Self {
+        Self { queue: None, metrics }
+    }
+
+    /// Records one transfer; never blocks. A full queue drops the line and counts it.
+    pub fn record(&self, record: Record) {
+        if let Some(queue) = &self.queue
+            && queue.try_send(record).is_err()
+        {
+            self.metrics.audit_dropped();
         }
     }
 }
 
-/// A handle to the audit log; clones share one writer.
-#[derive(Debug, Clone)]
-pub struct AuditLog {
-    // The writer behind a bounded channel goes here.
+// === impl AuditWriter ===
+
+impl AuditWriter {
+    /// Waits until every line is written. All [`AuditLog`] handles must be gone by then, or it
+    /// waits for them.
+    pub fn finish(self) {
+        let _ = self.thread.join();
+    }
 }
 
-impl AuditLog {
-    /// Records one transfer; never blocks. A full queue drops the line and counts it.
-    pub fn record(&self, _record: Record) {}
+enum Target {
+    File { path: PathBuf, file: File },
+    Stdout,
+}
+
+/// Opens for appending; the group may read it, nobody else.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+fn write_lines(records: &Receiver<Record>, mut target: Target, format: AuditFormat, metrics: &Metrics) {
+    let mut failing = false;
+    while let Ok(record) = records.recv() {
+        let line = match format {
+            AuditFormat::Json => json_line(&record),
+            AuditFormat::Xferlog => xferlog_line(&record),
+        };
+        match target.write(line.as_bytes()) {
+            Ok(()) if failing => {
+                failing = false;
+                info!("the audit log can be written again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                metrics.audit_dropped();
+                // Once per episode: a full disk must not fill the log as well.
+                if !failing {
+                    failing = true;
+                    error!(%error, "the audit log cannot be written; its lines are lost until it can");
+                }
+            }
+        }
+    }
+}
+
+impl Target {
+    /// Writes one whole line.
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File { path, file } => {
+                if was_moved(path, file) {
+                    *file = open(path)?;
+                }
+                file.write_all(line)
+            }
+            Self::Stdout => io::stdout().lock().write_all(line),
+        }
+    }
+}
+
+/// Whether the path now leads to another file, or to none: logrotate has moved ours.
+fn was_moved(path: &Path, file: &File) -> bool {
+    let Ok(ours) = file.metadata() else { return true };
+    path.metadata().map_or(true, |there| (there.dev(), there.ino()) != (ours.dev(), ours.ino()))
+}
+
+/// One JSON object; serde escapes what could end the line.
+fn json_line(record: &Record) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        time: String,
+        session: u64,
+        client: SocketAddr,
+        user: &'a str,
+        verb: &'a str,
+        path: &'a str,
+        bytes: u64,
+        duration_ms: u128,
+        outcome: &'a str,
+        reply: Option<u16>,
+        endpoint: SocketAddr,
+    }
+    let line = Line {
+        time: humantime::format_rfc3339_millis(record.time).to_string(),
+        session: record.session,
+        client: record.client,
+        user: &record.user,
+        verb: record.verb,
+        path: &record.path,
+        bytes: record.bytes,
+        duration_ms: record.duration.as_millis(),
+        outcome: record.outcome.as_str(),
+        reply: record.reply,
+        endpoint: record.endpoint,
+    };
+    // Numbers and strings alone always serialise.
+    let mut text = serde_json::to_string(&line).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// xferlog(5): current-time, transfer-time, remote-host, file-size, filename, transfer-type,
+/// special-action-flag, direction, access-mode, username, service-name, authentication-method,
+/// authenticated-user-id, completion-status.
+fn xferlog_line(record: &Record) -> String {
+    let direction = match record.verb {
+        "STOR" | "STOU" | "APPE" => 'i',
+        _ => 'o',
+    };
+    let status = if record.outcome == Outcome::Complete { 'c' } else { 'i' };
+    format!(
+        "{} {} {} {} {} b _ {direction} r {} ftp 0 * {status}\n",
+        ctime(record.time),
+        record.duration.as_secs().max(1),
+        record.client.ip(),
+        record.bytes,
+        one_word(&record.path),
+        one_word(&record.user),
+    )
+}
+
+/// A field without blanks: those become `_` as in ProFTPD's log, control characters `?`.
+fn one_word(text: &str) -> String {
+    let word: String = text
+        .chars()
+        .map(|char| match char {
+            ' ' => '_',
+            char if char.is_control() || char.is_whitespace() => '?',
+            char => char,
+        })
+        .collect();
+    if word.is_empty() { "-".into() } else { word }
+}
+
+/// The time in the form of ctime(3), in UTC: `Mon Nov 23 21:04:54 2026`.
+fn ctime(time: SystemTime) -> String {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    // RFC 3339 has every number but the day of the week; the epoch was a Thursday.
+    let rfc3339 = humantime::format_rfc3339_seconds(time).to_string();
+    let field = |range: std::ops::Range<usize>| rfc3339.get(range).unwrap_or_default();
+    let name = |names: &'static str, index: usize| names.get(index * 3..index * 3 + 3).unwrap_or("???");
+    let weekday = usize::try_from(seconds / 86_400 % 7).unwrap_or_default();
+    let month = field(5..7).parse::<usize>().map_or(0, |month| month.saturating_sub(1));
+    format!(
+        "{} {} {:>2} {} {}",
+        name("ThuFriSatSunMonTueWed", weekday),
+        name("JanFebMarAprMayJunJulAugSepOctNovDec", month),
+        field(8..10).trim_start_matches('0'),
+        field(11..19),
+        field(0..4),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(path: &str) -> Record {
+        Record {
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_467_894_123),
+            session: 7,
+            client: "192.0.2.1:40000".parse().unwrap(),
+            user: "ann".into(),
+            verb: "STOR",
+            path: path.into(),
+            bytes: 1234,
+            duration: Duration::from_millis(1500),
+            outcome: Outcome::Complete,
+            reply: Some(226),
+            endpoint: "10.2.3.10:21".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_json_line_tells_all() {
+        assert_eq!(
+            json_line(&record("in voice.txt")),
+            "{\"time\":\"2026-11-23T21:04:54.123Z\",\"session\":7,\"client\":\"192.0.2.1:40000\",\"user\":\"ann\",\
+             \"verb\":\"STOR\",\"path\":\"in voice.txt\",\"bytes\":1234,\"duration_ms\":1500,\"outcome\":\"complete\",\
+             \"reply\":226,\"endpoint\":\"10.2.3.10:21\"}\n"
+        );
+    }
+
+    #[test]
+    fn an_xferlog_line_has_the_fields_of_xferlog_5() {
+        assert_eq!(
+            xferlog_line(&record("in voice.txt")),
+            "Mon Nov 23 21:04:54 2026 1 192.0.2.1 1234 in_voice.txt b _ i r ann ftp 0 * c\n"
+        );
+    }
+
+    #[test]
+    fn a_name_cannot_forge_a_line() {
+        let hostile = record("x\r\n{\"forged\":true}\u{1b}[2J\u{2028}");
+        for line in [json_line(&hostile), xferlog_line(&hostile)] {
+            assert_eq!(line.matches('\n').count(), 1, "{line}");
+            assert!(!line.contains(['\r', '\u{1b}']), "{line}");
+        }
+        assert_eq!(xferlog_line(&hostile).split(' ').count(), 18);
+    }
+
+    #[test]
+    fn lines_are_appended_and_go_to_a_new_file_after_a_rotation() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        let config = config::Audit { path: Some(path.clone()), format: AuditFormat::Json };
+        let (log, writer) = AuditLog::open(&config, Metrics::new().unwrap()).unwrap();
+        log.record(record("a"));
+        while std::fs::read_to_string(&path).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        std::fs::rename(&path, directory.path().join("audit.log.1")).unwrap();
+        log.record(record("b"));
+        drop(log);
+        writer.finish();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"path\":\"b\""));
+    }
+
+    #[test]
+    fn a_disk_that_is_full_costs_lines_and_nothing_else() {
+        let config = config::Audit { path: Some("/dev/full".into()), format: AuditFormat::Xferlog };
+        let metrics = Metrics::new().unwrap();
+        let (log, writer) = AuditLog::open(&config, metrics.clone()).unwrap();
+        log.record(record("a"));
+        drop(log);
+        writer.finish();
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        assert!(text.contains("ftpgate_audit_dropped_total 1"), "{text}");
+    }
 }

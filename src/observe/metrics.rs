@@ -1,1 +1,356 @@
-//! Every metric this node has, in one place.
+//! Every metric of this node, in one place.
+//!
+//! Label values come from enums and from the configured endpoints, never from a client: the
+//! number of series is known when the node starts.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+use crate::ftp::dialogue::{DataFailure, Outcome};
+use crate::ftp::{Direction, SessionEnd};
+
+/// Seconds that a transfer may take: a small file on a near client to a backup over night.
+const TRANSFER_SECONDS: [f64; 11] = [0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 14_400.0];
+/// Seconds that connecting to an endpoint may take.
+const CONNECT_SECONDS: [f64; 8] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 10.0];
+
+/// The metrics; clones share them.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    sessions: IntGauge,
+    sessions_total: IntCounter,
+    sessions_refused: IntCounterVec,
+    session_ends: IntCounterVec,
+    logins: IntCounterVec,
+    transfers: IntGauge,
+    transfers_total: IntCounterVec,
+    transfer_bytes: IntCounterVec,
+    transfer_seconds: HistogramVec,
+    data_resets: IntCounterVec,
+    upstream_connects: IntCounterVec,
+    upstream_connect_seconds: Histogram,
+    passive_ports_reserved: IntGauge,
+    passive_exhausted: IntCounter,
+    passive_expired: IntCounter,
+    passive_strangers: IntCounter,
+    audit_dropped: IntCounter,
+}
+
+/// Why a client got 421 instead of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// `limits.sessions_per_client`.
+    ClientLimit,
+    /// The node is stopping.
+    Draining,
+    /// `limits.sessions`.
+    Limit,
+    /// No endpoint answered.
+    NoEndpoint,
+}
+
+/// What came of connecting to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConnectResult {
+    /// It sent something else than a banner, or left.
+    BannerError,
+    /// It accepted and said nothing in time.
+    BannerTimeout,
+    /// The connect failed.
+    ConnectError,
+    /// The connect took too long.
+    ConnectTimeout,
+    /// 220.
+    Ok,
+    /// Its banner was a 4yz or 5yz.
+    Refused,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// All metrics, at zero, in a registry of their own.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let make = Maker { registry: Registry::new_custom(Some("ftpgate".into()), None)? };
+        let metrics = Self {
+            sessions: make.gauge("sessions", "Sessions open now.")?,
+            sessions_total: make.counter("sessions_total", "Sessions that got an upstream connection.")?,
+            sessions_refused: make.counters(
+                "sessions_refused_total",
+                "Clients that got 421 instead of a session.",
+                &["reason"],
+            )?,
+            session_ends: make.counters("session_ends_total", "Sessions ended, by reason.", &["reason"])?,
+            logins: make.counters("logins_total", "Logins that the upstream answered.", &["result"])?,
+            transfers: make.gauge("transfers", "Transfer commands in flight now.")?,
+            transfers_total: make.counters("transfers_total", "Transfers ended.", &["direction", "outcome"])?,
+            transfer_bytes: make.counters(
+                "transfer_bytes_total",
+                "Bytes moved on data connections of ended transfers.",
+                &["direction"],
+            )?,
+            transfer_seconds: make.histograms(
+                "transfer_duration_seconds",
+                "From the transfer command to its final reply.",
+                &["direction"],
+                &TRANSFER_SECONDS,
+            )?,
+            data_resets: make.counters(
+                "data_resets_total",
+                "Transfers cut short, by the side that broke.",
+                &["side"],
+            )?,
+            upstream_connects: make.counters(
+                "upstream_connects_total",
+                "Attempts to reach an endpoint, up to its banner.",
+                &["endpoint", "result"],
+            )?,
+            upstream_connect_seconds: make.histogram(
+                "upstream_connect_seconds",
+                "From the attempt to the endpoint's banner.",
+                &CONNECT_SECONDS,
+            )?,
+            passive_ports_reserved: make.gauge(
+                "passive_ports_reserved",
+                "Pairs of client address and passive port that wait for a data connection.",
+            )?,
+            passive_exhausted: make.counter(
+                "passive_exhausted_total",
+                "PASV and EPSV answered 425: every port stayed reserved for that client address.",
+            )?,
+            passive_expired: make.counter(
+                "passive_expired_total",
+                "Reserved passive ports to which the client did not come in time.",
+            )?,
+            passive_strangers: make.counter(
+                "passive_strangers_total",
+                "Connections to a passive port that was not reserved for their address.",
+            )?,
+            audit_dropped: make.counter(
+                "audit_dropped_total",
+                "Audit lines lost because the log could not be written.",
+            )?,
+            registry: make.registry,
+        };
+        metrics.show_zeroes();
+        let build = Opts::new("build_info", "The version of this node.").const_label("version", env!("CARGO_PKG_VERSION"));
+        let build = IntGauge::with_opts(build)?;
+        build.set(1);
+        metrics.registry.register(Box::new(build))?;
+        Ok(metrics)
+    }
+
+    /// Every series that can be known beforehand is there from the start, so that a rate over it
+    /// is right from the first event on.
+    fn show_zeroes(&self) {
+        for reason in Refusal::ALL {
+            self.sessions_refused.with_label_values(&[reason.as_str()]);
+        }
+        for end in SessionEnd::ALL {
+            self.session_ends.with_label_values(&[end.as_str()]);
+        }
+        for accepted in [true, false] {
+            self.logins.with_label_values(&[login_result(accepted)]);
+        }
+        for direction in [Direction::Download, Direction::Listing, Direction::Upload] {
+            for outcome in Outcome::ALL {
+                self.transfers_total.with_label_values(&[direction.as_str(), outcome.as_str()]);
+            }
+            self.transfer_bytes.with_label_values(&[direction.as_str()]);
+            self.transfer_seconds.with_label_values(&[direction.as_str()]);
+        }
+        for failure in [DataFailure::Client, DataFailure::Idle, DataFailure::Upstream] {
+            self.data_resets.with_label_values(&[failure.as_str()]);
+        }
+    }
+
+    /// The text exposition format, version 0.0.4.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        let encoder = TextEncoder::new();
+        encoder.encode(&self.registry.gather(), &mut text)?;
+        // The process metrics keep their conventional names, without our prefix.
+        encoder.encode(&prometheus::gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// A session has its upstream.
+    pub fn session_started(&self) {
+        self.sessions.inc();
+        self.sessions_total.inc();
+    }
+
+    /// A session that [`Metrics::session_started`] has ended.
+    pub fn session_ended(&self, end: SessionEnd) {
+        self.sessions.dec();
+        self.session_ends.with_label_values(&[end.as_str()]).inc();
+    }
+
+    /// A client got 421.
+    pub fn session_refused(&self, reason: Refusal) {
+        self.sessions_refused.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// The upstream has answered a login.
+    pub fn login(&self, accepted: bool) {
+        self.logins.with_label_values(&[login_result(accepted)]).inc();
+    }
+
+    /// A transfer command has gone upstream.
+    pub fn transfer_started(&self) {
+        self.transfers.inc();
+    }
+
+    /// A transfer that [`Metrics::transfer_started`] has ended.
+    pub fn transfer_ended(&self, direction: Direction, outcome: Outcome, bytes: u64, duration: Duration) {
+        self.transfers.dec();
+        self.transfers_total.with_label_values(&[direction.as_str(), outcome.as_str()]).inc();
+        self.transfer_bytes.with_label_values(&[direction.as_str()]).inc_by(bytes);
+        self.transfer_seconds.with_label_values(&[direction.as_str()]).observe(duration.as_secs_f64());
+    }
+
+    /// A transfer was cut short.
+    pub fn data_reset(&self, failure: DataFailure) {
+        self.data_resets.with_label_values(&[failure.as_str()]).inc();
+    }
+
+    /// An attempt to reach an endpoint is over.
+    pub fn upstream_connected(&self, endpoint: SocketAddr, result: ConnectResult, duration: Duration) {
+        self.upstream_connects.with_label_values(&[&*endpoint.to_string(), result.as_str()]).inc();
+        if result == ConnectResult::Ok {
+            self.upstream_connect_seconds.observe(duration.as_secs_f64());
+        }
+    }
+
+    /// A passive port waits for a client, or no longer does.
+    pub fn passive_reserved(&self, now: bool) {
+        if now { self.passive_ports_reserved.inc() } else { self.passive_ports_reserved.dec() }
+    }
+
+    /// A PASV or EPSV was answered 425.
+    pub fn passive_exhausted(&self) {
+        self.passive_exhausted.inc();
+    }
+
+    /// A client did not come to its port.
+    pub fn passive_expired(&self) {
+        self.passive_expired.inc();
+    }
+
+    /// A connection came to a passive port that was not reserved for it.
+    pub fn passive_stranger(&self) {
+        self.passive_strangers.inc();
+    }
+
+    /// An audit line was lost.
+    pub fn audit_dropped(&self) {
+        self.audit_dropped.inc();
+    }
+}
+
+// === impl Refusal, ConnectResult ===
+
+impl Refusal {
+    const ALL: [Self; 4] = [Self::ClientLimit, Self::Draining, Self::Limit, Self::NoEndpoint];
+
+    /// The word for it in logs and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientLimit => "client-limit",
+            Self::Draining => "draining",
+            Self::Limit => "limit",
+            Self::NoEndpoint => "no-endpoint",
+        }
+    }
+}
+
+impl ConnectResult {
+    /// The word for it in logs and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BannerError => "banner-error",
+            Self::BannerTimeout => "banner-timeout",
+            Self::ConnectError => "connect-error",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+fn login_result(accepted: bool) -> &'static str {
+    if accepted { "accepted" } else { "refused" }
+}
+
+/// Makes metrics and registers them.
+struct Maker {
+    registry: Registry,
+}
+
+impl Maker {
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        let gauge = IntGauge::new(name, help)?;
+        self.registry.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        let counter = IntCounter::new(name, help)?;
+        self.registry.register(Box::new(counter.clone()))?;
+        Ok(counter)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(counters.clone()))?;
+        Ok(counters)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+        let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+        self.registry.register(Box::new(histogram.clone()))?;
+        Ok(histogram)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let histograms = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+        self.registry.register(Box::new(histograms.clone()))?;
+        Ok(histograms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_there_from_the_start_under_its_prefix() {
+        let text = String::from_utf8(Metrics::new().unwrap().render().unwrap()).unwrap();
+        for series in [
+            "ftpgate_sessions 0",
+            "ftpgate_sessions_refused_total{reason=\"client-limit\"} 0",
+            "ftpgate_session_ends_total{reason=\"quit\"} 0",
+            "ftpgate_logins_total{result=\"accepted\"} 0",
+            "ftpgate_transfers_total{direction=\"upload\",outcome=\"complete\"} 0",
+            "ftpgate_transfer_bytes_total{direction=\"download\"} 0",
+            "ftpgate_data_resets_total{side=\"upstream\"} 0",
+            "ftpgate_passive_strangers_total 0",
+            "ftpgate_audit_dropped_total 0",
+            concat!("ftpgate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            "process_open_fds ",
+        ] {
+            assert!(text.contains(series), "{series} is missing in\n{text}");
+        }
+    }
+}

@@ -69,6 +69,17 @@ pub enum DataFailure {
     Upstream,
 }
 
+impl DataFailure {
+    /// The side that broke, for metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Idle => "idle",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
 /// A transfer command in flight.
 #[derive(Debug)]
 pub(super) struct Transfer {

@@ -1,0 +1,127 @@
+//! `ftpgate serve`: read like a table of contents.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::EX_CONFIG;
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::http;
+use crate::observe::audit::AuditLog;
+use crate::observe::log;
+use crate::observe::metrics::Metrics;
+
+/// File descriptors that are not a session's: listeners, the log, the runtime.
+const OWN_DESCRIPTORS: u64 = 128;
+/// File descriptors of a session that transfers through a pipe.
+const SESSION_DESCRIPTORS: u64 = 6;
+
+/// Serves until SIGTERM or SIGINT, drains, and says how it went by its exit code.
+#[expect(clippy::print_stderr, reason = "a configuration that cannot be read says nothing about the log")]
+pub(super) fn serve(path: &Path) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprint!("{error}");
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    log::init(&config.log);
+    raise_descriptor_limit(config.limits.sessions);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let shutdown = shutdown_on_signal()?;
+    let metrics = Metrics::new()?;
+    let (audit, writer) = match &config.audit {
+        Some(audit) => {
+            let name = audit.path.as_ref().map_or("standard output".into(), |path| path.display().to_string());
+            let (log, writer) =
+                AuditLog::open(audit, metrics.clone()).with_context(|| format!("cannot open the audit log {name}"))?;
+            (log, Some(writer))
+        }
+        None => (AuditLog::disabled(metrics.clone()), None),
+    };
+    let gateway = Gateway::bind(&config, metrics.clone(), audit)?;
+    let closed = CancellationToken::new();
+    if let Some(config) = &config.http {
+        let listener = listen_http(config.address).await?;
+        tokio::spawn(http::serve(listener, metrics, gateway.health(), closed.clone()));
+    }
+    for address in gateway.addresses() {
+        info!(node = config.node.name, "listening: {address}");
+    }
+    gateway.run(shutdown).await;
+    // Health is answered to the end, so that a check sees "draining" and not a dead node.
+    closed.cancel();
+    if let Some(writer) = writer {
+        writer.finish();
+    }
+    Ok(())
+}
+
+async fn listen_http(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on http.address {address}"))?;
+    info!("http: {}", listener.local_addr().unwrap_or(address));
+    Ok(listener)
+}
+
+/// Cancelled by the first SIGTERM or SIGINT; the second ends the process at once.
+fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if first {
+                token.cancel();
+            } else {
+                warn!("asked to stop twice: ending at once, transfers are reset");
+                std::process::exit(1);
+            }
+        }
+    });
+    Ok(shutdown)
+}
+
+/// Raises the soft limit of file descriptors to the hard one, and says so if it is still too low.
+fn raise_descriptor_limit(sessions: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+    let wanted = (sessions as u64).saturating_mul(SESSION_DESCRIPTORS).saturating_add(OWN_DESCRIPTORS);
+    if let Some(allowed) = getrlimit(Resource::Nofile).current
+        && allowed < wanted
+    {
+        warn!(
+            allowed,
+            wanted, "too few file descriptors for limits.sessions: raise LimitNOFILE of the service or lower the limit"
+        );
+    }
+}

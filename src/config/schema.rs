@@ -1,0 +1,510 @@
+//! The file as serde reads it, and the checks that turn it into a [`Config`].
+//!
+//! What concerns one value is checked while it is read; what concerns several is checked here,
+//! all of it, so that one run tells every fault.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::de::{Deserializer, Error as _};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::report::Fault;
+use super::{Config, PassiveAddress, PassiveHost};
+
+/// Reads and checks the text.
+pub(super) fn parse(text: &str) -> Result<Config, Vec<Fault>> {
+    let file: File = toml::from_str(text).map_err(|error| vec![Fault::from_toml(&error)])?;
+    let faults = file.faults();
+    if faults.is_empty() { Ok(file.into_config()) } else { Err(faults) }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    node: Node,
+    #[serde(default = "default_listeners")]
+    listener: Vec<Listener>,
+    #[serde(default)]
+    passive: Passive,
+    upstream: Upstream,
+    #[serde(default)]
+    timeouts: Timeouts,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    drain: Drain,
+    audit: Option<Audit>,
+    #[serde(default)]
+    http: Http,
+    #[serde(default)]
+    log: Log,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Node {
+    name: Option<String>,
+    zone: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listener {
+    #[serde(deserialize_with = "address")]
+    address: Spanned<SocketAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Passive {
+    ports: Spanned<Ports>,
+    #[serde(deserialize_with = "passive_address")]
+    address: PassiveAddress,
+    #[serde(rename = "override")]
+    overrides: Vec<PassiveOverride>,
+    #[serde(deserialize_with = "duration")]
+    reservation: Duration,
+    #[serde(deserialize_with = "duration")]
+    wait: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PassiveOverride {
+    clients: IpNet,
+    #[serde(deserialize_with = "named_address")]
+    address: IpAddr,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Upstream {
+    endpoint: Spanned<Vec<Endpoint>>,
+    #[serde(default = "default_connect_timeout", deserialize_with = "duration")]
+    connect_timeout: Duration,
+    #[serde(default = "default_banner_timeout", deserialize_with = "duration")]
+    banner_timeout: Duration,
+    #[serde(default = "default_retry_after", deserialize_with = "duration")]
+    retry_after: Duration,
+    #[serde(default = "default_passive_ports")]
+    passive_ports: Ports,
+    #[serde(default)]
+    passive_host: Host,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Endpoint {
+    #[serde(deserialize_with = "address")]
+    address: Spanned<SocketAddr>,
+    zone: Option<String>,
+}
+
+#[derive(Debug, Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+enum Host {
+    Announced,
+    #[default]
+    Control,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Timeouts {
+    #[serde(deserialize_with = "duration")]
+    login: Duration,
+    #[serde(deserialize_with = "duration")]
+    idle: Duration,
+    #[serde(deserialize_with = "duration")]
+    data_connect: Duration,
+    #[serde(deserialize_with = "duration")]
+    data_idle: Duration,
+    #[serde(deserialize_with = "duration")]
+    reply: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Limits {
+    sessions: Spanned<usize>,
+    sessions_per_client: Spanned<usize>,
+    line_length: Spanned<usize>,
+    reply_size: Spanned<usize>,
+    commands_per_second: Spanned<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Drain {
+    #[serde(deserialize_with = "duration")]
+    deadline: Duration,
+    #[serde(deserialize_with = "duration")]
+    idle: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Audit {
+    path: PathBuf,
+    #[serde(default)]
+    format: AuditFormat,
+}
+
+#[derive(Debug, Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+enum AuditFormat {
+    #[default]
+    Json,
+    Xferlog,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Http {
+    enabled: bool,
+    #[serde(deserialize_with = "address")]
+    address: Spanned<SocketAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Log {
+    #[serde(deserialize_with = "filter")]
+    level: String,
+    format: LogFormat,
+}
+
+#[derive(Debug, Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+enum LogFormat {
+    Json,
+    #[default]
+    Text,
+}
+
+/// `"8192-8200"` or `"8192"`.
+#[derive(Debug, Clone)]
+struct Ports(RangeInclusive<u16>);
+
+// === defaults ===
+
+/// Not from the file: it has no place there.
+const NOWHERE: std::ops::Range<usize> = 0..0;
+
+fn default_listeners() -> Vec<Listener> {
+    vec![Listener { address: Spanned::new(NOWHERE, ([0, 0, 0, 0], 21).into()) }]
+}
+
+fn default_connect_timeout() -> Duration {
+    Duration::from_secs(2)
+}
+
+fn default_banner_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn default_retry_after() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn default_passive_ports() -> Ports {
+    Ports(1024..=65535)
+}
+
+impl Default for Passive {
+    fn default() -> Self {
+        Self {
+            ports: Spanned::new(NOWHERE, Ports(8192..=8200)),
+            address: PassiveAddress::Auto,
+            overrides: Vec::new(),
+            reservation: Duration::from_secs(60),
+            wait: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            login: Duration::from_secs(60),
+            idle: Duration::from_secs(1800),
+            data_connect: Duration::from_secs(60),
+            data_idle: Duration::from_secs(300),
+            reply: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: Spanned::new(NOWHERE, 10_000),
+            sessions_per_client: Spanned::new(NOWHERE, 500),
+            line_length: Spanned::new(NOWHERE, 4096),
+            reply_size: Spanned::new(NOWHERE, 1024 * 1024),
+            commands_per_second: Spanned::new(NOWHERE, 200),
+        }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(300), idle: Duration::from_secs(5) }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { enabled: true, address: Spanned::new(NOWHERE, ([127, 0, 0, 1], 9121).into()) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+// === values ===
+
+/// A fault in one value: the second line of the message becomes the hint.
+fn fault<E: serde::de::Error>(message: &str, hint: &str) -> E {
+    E::custom(format!("{message}\n{hint}"))
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let hint = "write a number and a unit in quotes, such as \"500ms\", \"30s\", \"5m\" or \"1h\"";
+    let Ok(text) = String::deserialize(deserializer) else {
+        return Err(fault("a duration without a unit", hint));
+    };
+    match humantime::parse_duration(&text) {
+        Ok(Duration::ZERO) => Err(fault("a duration of zero", "write how long to wait; there is no way to switch this off")),
+        Ok(duration) => Ok(duration),
+        Err(_) => Err(fault(&format!("`{text}` is no duration"), hint)),
+    }
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Spanned<SocketAddr>, D::Error> {
+    let text = Spanned::<String>::deserialize(deserializer)?;
+    match text.get_ref().parse() {
+        Ok(address) => Ok(Spanned::new(text.span(), address)),
+        Err(_) => Err(fault(
+            &format!("`{}` is no address with a port", text.get_ref()),
+            "write an IP address and a port, such as \"10.2.3.10:21\" or \"[::]:21\"; names are not resolved here",
+        )),
+    }
+}
+
+fn named_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => Err(fault(
+            &format!("`{text}` is no address that a client can connect to"),
+            "write the address under which clients reach this node, or \"auto\"",
+        )),
+        Ok(address) => Ok(address),
+        Err(_) => Err(fault(&format!("`{text}` is no IP address"), "write an IP address, such as \"203.0.113.7\"")),
+    }
+}
+
+fn passive_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PassiveAddress, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == "auto" {
+        return Ok(PassiveAddress::Auto);
+    }
+    named_address(serde::de::value::StringDeserializer::new(text)).map(PassiveAddress::Fixed)
+}
+
+fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.parse::<tracing_subscriber::filter::Targets>() {
+        Ok(_) => Ok(text),
+        Err(_) => Err(fault(
+            &format!("`{text}` is no log level"),
+            "write error, warn, info, debug or trace, or one for a part, such as \"info,ftpgate=debug\"",
+        )),
+    }
+}
+
+impl<'de> Deserialize<'de> for Ports {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let hint = "write \"8192-8200\", the lower port first, from 1 to 65535";
+        let Ok(text) = String::deserialize(deserializer) else {
+            return Err(D::Error::custom(format!("a port range must be in quotes\n{hint}")));
+        };
+        let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+        match (first.trim().parse(), last.trim().parse()) {
+            (Ok(first), Ok(last)) if 0 < first && first <= last => Ok(Self(first..=last)),
+            _ => Err(fault(&format!("`{text}` is no port range"), hint)),
+        }
+    }
+}
+
+// === File ===
+
+impl File {
+    /// What is wrong between the values.
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let passive = &self.passive.ports.get_ref().0;
+        if self.listener.is_empty() {
+            faults.push(Fault::whole("there is no listener", "add a [[listener]] with an address, or leave it out for 0.0.0.0:21"));
+        }
+        let mut seen = HashSet::new();
+        for listener in &self.listener {
+            let (span, address) = (listener.address.span(), *listener.address.get_ref());
+            if address.port() != 0 && !seen.insert(address) {
+                faults.push(Fault::at(span.clone(), "this listener is there twice", "remove one of them"));
+            }
+            if passive.contains(&address.port()) {
+                faults.push(Fault::at(
+                    span,
+                    "this listener's port is one of passive.ports",
+                    "control and data connections need ports of their own: change one of the two",
+                ));
+            }
+        }
+        if self.upstream.endpoint.get_ref().is_empty() {
+            faults.push(Fault::whole("there is no endpoint", "add an [[upstream.endpoint]] with the address of the FTP server"));
+        }
+        let mut seen = HashSet::new();
+        for endpoint in self.upstream.endpoint.get_ref() {
+            let (span, address) = (endpoint.address.span(), *endpoint.address.get_ref());
+            if address.port() == 0 || address.ip().is_unspecified() {
+                faults.push(Fault::at(span.clone(), "nothing can be reached there", "write the FTP server's address and port"));
+            }
+            if !seen.insert(address) {
+                faults.push(Fault::at(span.clone(), "this endpoint is there twice", "remove one of them"));
+            }
+            if self.listener.iter().any(|listener| reaches(address, *listener.address.get_ref())) {
+                faults.push(Fault::at(
+                    span,
+                    "this endpoint is one of this node's own listeners",
+                    "write the address of the FTP server behind the gateway",
+                ));
+            }
+        }
+        if self.http.enabled && self.listener.iter().any(|listener| listener.address.get_ref() == self.http.address.get_ref() && self.http.address.get_ref().port() != 0) {
+            faults.push(Fault::at(self.http.address.span(), "http.address is also a listener", "give it a port of its own"));
+        }
+        faults.extend(self.limits.faults());
+        faults
+    }
+
+    fn into_config(self) -> Config {
+        Config {
+            node: super::Node {
+                name: self.node.name.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned()),
+                zone: self.node.zone,
+            },
+            listeners: self
+                .listener
+                .into_iter()
+                .map(|listener| super::Listener { address: listener.address.into_inner() })
+                .collect(),
+            passive: super::Passive {
+                ports: self.passive.ports.into_inner().0,
+                address: self.passive.address,
+                overrides: self
+                    .passive
+                    .overrides
+                    .into_iter()
+                    .map(|entry| super::PassiveOverride { clients: entry.clients, address: entry.address })
+                    .collect(),
+                reservation: self.passive.reservation,
+                wait: self.passive.wait,
+            },
+            upstream: super::Upstream {
+                endpoints: self
+                    .upstream
+                    .endpoint
+                    .into_inner()
+                    .into_iter()
+                    .map(|endpoint| super::Endpoint { address: endpoint.address.into_inner(), zone: endpoint.zone })
+                    .collect(),
+                connect_timeout: self.upstream.connect_timeout,
+                banner_timeout: self.upstream.banner_timeout,
+                retry_after: self.upstream.retry_after,
+                passive_ports: self.upstream.passive_ports.0,
+                passive_host: match self.upstream.passive_host {
+                    Host::Announced => PassiveHost::Announced,
+                    Host::Control => PassiveHost::Control,
+                },
+            },
+            timeouts: super::Timeouts {
+                login: self.timeouts.login,
+                idle: self.timeouts.idle,
+                data_connect: self.timeouts.data_connect,
+                data_idle: self.timeouts.data_idle,
+                reply: self.timeouts.reply,
+            },
+            limits: super::Limits {
+                sessions: self.limits.sessions.into_inner(),
+                sessions_per_client: self.limits.sessions_per_client.into_inner(),
+                line_length: self.limits.line_length.into_inner(),
+                reply_size: self.limits.reply_size.into_inner(),
+                commands_per_second: self.limits.commands_per_second.into_inner(),
+            },
+            drain: super::Drain { deadline: self.drain.deadline, idle: self.drain.idle },
+            audit: self.audit.map(|audit| super::Audit {
+                path: (audit.path != PathBuf::from("-")).then_some(audit.path),
+                format: match audit.format {
+                    AuditFormat::Json => super::AuditFormat::Json,
+                    AuditFormat::Xferlog => super::AuditFormat::Xferlog,
+                },
+            }),
+            http: self.http.enabled.then(|| super::Http { address: self.http.address.into_inner() }),
+            log: super::Log {
+                level: self.log.level,
+                format: match self.log.format {
+                    LogFormat::Json => super::LogFormat::Json,
+                    LogFormat::Text => super::LogFormat::Text,
+                },
+            },
+        }
+    }
+}
+
+impl Limits {
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let zeroes = [
+            (self.sessions.span(), *self.sessions.get_ref() == 0),
+            (self.sessions_per_client.span(), *self.sessions_per_client.get_ref() == 0),
+            (self.commands_per_second.span(), *self.commands_per_second.get_ref() == 0),
+        ];
+        for (span, zero) in zeroes {
+            if zero {
+                faults.push(Fault::at(span, "a limit of 0 would let nobody in", "write how many there may be"));
+            }
+        }
+        if !(512..=65_536).contains(self.line_length.get_ref()) {
+            faults.push(Fault::at(
+                self.line_length.span(),
+                "limits.line_length must be from 512 to 65536",
+                "4096 holds every path that Transfer Family takes",
+            ));
+        }
+        if !(4096..=64 * 1024 * 1024).contains(self.reply_size.get_ref()) {
+            faults.push(Fault::at(
+                self.reply_size.span(),
+                "limits.reply_size must be from 4096 to 67108864",
+                "1048576 holds a STAT of some ten thousand files",
+            ));
+        }
+        faults
+    }
+}
+
+/// Whether connecting to `endpoint` would reach a listener on `listener`.
+fn reaches(endpoint: SocketAddr, listener: SocketAddr) -> bool {
+    endpoint == listener
+        || (endpoint.port() == listener.port() && listener.ip().is_unspecified() && endpoint.ip().is_loopback())
+}

@@ -1,0 +1,106 @@
+//! The configuration as an operator meets it: the reference file, and every kind of mistake.
+
+use super::*;
+
+const REFERENCE: &str = include_str!("../../config/ftpgate.toml");
+const ENDPOINT: &str = "[[upstream.endpoint]]\naddress = \"127.0.0.9:21\"\n";
+
+fn error(text: &str) -> String {
+    Config::parse(text, "ftpgate.toml").unwrap_err().to_string()
+}
+
+#[test]
+fn the_reference_file_loads_and_shows_the_defaults() {
+    let reference = Config::parse(REFERENCE, "reference").unwrap();
+    let set = uncommented("0.0.0.0:21");
+    let everything = Config::parse(&set, "reference with every key set").unwrap();
+    let mut defaults = Config::parse(ENDPOINT, "smallest").unwrap();
+    defaults.upstream.endpoints = reference.upstream.endpoints.clone();
+    assert_eq!(format!("{reference:?}"), format!("{defaults:?}"));
+    // With every key set to the default that it shows, only what has no default differs.
+    defaults.node = everything.node.clone();
+    defaults.passive.overrides = everything.passive.overrides.clone();
+    defaults.audit = everything.audit.clone();
+    assert_eq!(format!("{everything:?}"), format!("{defaults:?}"));
+    assert!(everything.audit.is_some() && !everything.passive.overrides.is_empty());
+}
+
+/// The reference with every key that it shows commented out put to use.
+fn uncommented(listener: &str) -> String {
+    let key = |line: &str| {
+        line.strip_prefix('#').filter(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '[')).map(str::to_owned)
+    };
+    let lines: Vec<String> = REFERENCE.lines().map(|line| key(line).unwrap_or_else(|| line.to_owned())).collect();
+    lines.join("\n").replace("0.0.0.0:21", listener)
+}
+
+#[test]
+fn every_key_of_the_schema_is_in_the_reference() {
+    // serde names the keys that a table knows when it meets one that it does not.
+    for table in ["node", "listener", "passive", "passive.override", "upstream", "upstream.endpoint", "timeouts", "limits", "drain", "audit", "http", "log"] {
+        let (open, close) = if matches!(table, "listener" | "passive.override" | "upstream.endpoint") { ("[[", "]]") } else { ("[", "]") };
+        let header = format!("{open}{table}{close}");
+        let toml_error = error(&format!("{header}\nno_such_key = 1\n"));
+        let reference = uncommented("0.0.0.0:21");
+        let section = reference.split(&format!("{header}\n")).nth(1).unwrap_or_else(|| panic!("{header} is not in the reference"));
+        let section = section.split("\n[").next().unwrap();
+        let known = toml_error.split("expected").nth(1).unwrap().split('\n').next().unwrap();
+        for key in known.split('`').skip(1).step_by(2).filter(|key| !matches!(*key, "endpoint" | "override")) {
+            assert!(section.contains(&format!("{key} = ")), "{table}.{key} is not in the reference");
+        }
+    }
+}
+
+#[test]
+fn each_mistake_names_its_file_line_key_and_remedy() {
+    let cases = [
+        (
+            "[timeouts]\nidel = \"30s\"\n",
+            "error: unknown field `idel`, expected one of `login`, `idle`, `data_connect`, `data_idle`, `reply`\n --> ftpgate.toml:2, key timeouts.idel\n  |\n2 | idel = \"30s\"\n  | ^^^^\nhint: did you mean `idle`?\n",
+        ),
+        (
+            "[timeouts]\nidle = 30\n",
+            "error: a duration without a unit\n --> ftpgate.toml:2, key timeouts.idle\n  |\n2 | idle = 30\n  |        ^^\nhint: write a number and a unit in quotes, such as \"500ms\", \"30s\", \"5m\" or \"1h\"\n",
+        ),
+        (
+            "[passive]\nports = \"8200-8192\"\n",
+            "error: `8200-8192` is no port range\n --> ftpgate.toml:2, key passive.ports\n  |\n2 | ports = \"8200-8192\"\n  |         ^^^^^^^^^^^\nhint: write \"8192-8200\", the lower port first, from 1 to 65535\n",
+        ),
+        (
+            "[passive]\naddress = \"0.0.0.0\"\n",
+            "error: `0.0.0.0` is no address that a client can connect to\n --> ftpgate.toml:2, key passive.address\n  |\n2 | address = \"0.0.0.0\"\n  |           ^^^^^^^^^\nhint: write the address under which clients reach this node, or \"auto\"\n",
+        ),
+        (
+            "[log]\nformat = \"xml\"\n",
+            "error: unknown variant `xml`, expected `json` or `text`\n --> ftpgate.toml:2, key log.format\n  |\n2 | format = \"xml\"\n  |          ^^^^^\nhint: write one of: json, text\n",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(error(&format!("{text}{ENDPOINT}")), expected);
+    }
+    assert_eq!(
+        error("[node]\nname = \"a\"\n"),
+        "error: missing field `upstream`\n --> ftpgate.toml\nhint: add an [[upstream.endpoint]] with the address of the FTP server\n"
+    );
+    let missing = Config::load(Path::new("/nonexistent/ftpgate.toml")).unwrap_err().to_string();
+    assert!(missing.contains("--config") && missing.contains("/nonexistent/ftpgate.toml"), "{missing}");
+}
+
+#[test]
+fn faults_between_values_are_told_all_at_once() {
+    let text = "[[listener]]\naddress = \"127.0.0.1:8195\"\n[[listener]]\naddress = \"127.0.0.1:21\"\n\
+        [[upstream.endpoint]]\naddress = \"127.0.0.1:21\"\n[limits]\nsessions = 0\nline_length = 10\n[http]\naddress = \"127.0.0.1:21\"\n";
+    let told = error(text);
+    for part in [
+        "ftpgate.toml:2, key listener.address",
+        "one of passive.ports",
+        "ftpgate.toml:6, key upstream.endpoint.address",
+        "own listeners",
+        "ftpgate.toml:8, key limits.sessions",
+        "ftpgate.toml:9, key limits.line_length",
+        "ftpgate.toml:11, key http.address",
+    ] {
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
+    assert_eq!(told.matches("hint: ").count(), 5);
+}
