@@ -1,8 +1,6 @@
 //! The command line: one file per subcommand. Only this room prints.
 
 mod check;
-#[cfg(feature = "demo")]
-mod demo;
 mod serve;
 
 use std::path::PathBuf;
@@ -27,9 +25,6 @@ enum Command {
     Serve(ConfigFile),
     /// Say whether a configuration file will do, and if not, what to change.
     Check(ConfigFile),
-    /// Run the whole picture on this machine: two FTP endpoints, two gateways. No root, no AWS.
-    #[cfg(feature = "demo")]
-    Demo(demo::Options),
 }
 
 #[derive(Debug, clap::Args)]
@@ -44,7 +39,5 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(file) => serve::serve(&file.config),
         Command::Check(file) => check::check(&file.config),
-        #[cfg(feature = "demo")]
-        Command::Demo(options) => demo::demo(options),
     }
 }

@@ -1,0 +1,261 @@
+//! Bytes from one data connection to the other, in one direction, until the sender's FIN.
+//!
+//! No library relay would do: they turn a reset into a clean end (FACTS of FTP: a cut file would
+//! look complete). Here `Ok` means one thing only: the sender's FIN has been read, and every
+//! byte before it is in the receiver's socket. Sending FIN on is left to the caller, who may know
+//! better; after anything else the caller drops both streams, which resets them.
+//!
+//! A small file is copied through a small buffer. Once a transfer turns out to be bulk, its bytes
+//! are spliced through a large pipe and never enter this process, or, where no large pipe can be
+//! had, copied through a large buffer.
+
+mod copy;
+mod splice;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::task::{coop, yield_now};
+use tokio::time::sleep;
+
+pub(super) use splice::PipeBudget;
+
+/// A transfer of more bytes than this is bulk.
+const BULK: u64 = 128 * 1024;
+/// The buffer for what is not bulk.
+const SMALL_BUFFER: usize = 32 * 1024;
+/// The buffer for bulk that has no pipe.
+const LARGE_BUFFER: usize = 256 * 1024;
+/// Bytes after which a relay that never has to wait lets others run.
+const TURN: usize = 4 * 1024 * 1024;
+/// An idle time-out is noticed at most this fraction of it too late.
+const IDLE_TICKS: u32 = 4;
+
+/// Moves all that `from` sends into `to`'s socket. FIN is not sent on.
+///
+/// A reset or error of `to` is noticed while `from` is silent and the other way round; a FIN of
+/// `to` is no error, for it still may be receiving. After `idle` without a byte moved the relay
+/// gives up.
+///
+/// Dropping the future leaks nothing, but bytes may be in its hands: a transfer whose relay was
+/// dropped must be reset.
+pub(super) async fn relay(
+    from: &TcpStream,
+    to: &TcpStream,
+    pipes: &PipeBudget,
+    idle: Duration,
+    progress: &Progress,
+) -> Result<(), RelayError> {
+    relay_with(BULK, from, to, pipes, idle, progress).await
+}
+
+/// How many bytes a relay has put into the receiver's socket; to be read while it runs.
+#[derive(Debug, Default)]
+pub(super) struct Progress(AtomicU64);
+
+/// Why a relay stopped before the sender's FIN.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RelayError {
+    /// The sender's connection broke.
+    #[error("the sender's data connection broke: {0}")]
+    From(#[source] io::Error),
+    /// No byte moved.
+    #[error("no byte moved for {0:?}")]
+    Idle(Duration),
+    /// The receiver's connection broke.
+    #[error("the receiver's data connection broke: {0}")]
+    To(#[source] io::Error),
+}
+
+/// Where a relay broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// At the sender.
+    From,
+    /// At neither: no byte moved.
+    Idle,
+    /// At the receiver.
+    To,
+}
+
+/// [`relay`] with its own idea of what is bulk: 0 splices from the first byte, `u64::MAX` always
+/// copies.
+async fn relay_with(
+    bulk: u64,
+    from: &TcpStream,
+    to: &TcpStream,
+    pipes: &PipeBudget,
+    idle: Duration,
+    progress: &Progress,
+) -> Result<(), RelayError> {
+    let mut course = Course { from, to, progress, from_ended: false, turn: 0 };
+    tokio::select! {
+        biased;
+        result = course.run(bulk, pipes) => result,
+        () = stalled(progress, idle) => Err(RelayError::Idle(idle)),
+    }
+}
+
+/// Resolves when `progress` has stood still for `idle`. It looks a few times in that time, so
+/// that a byte costs no timer.
+async fn stalled(progress: &Progress, idle: Duration) {
+    let (mut seen, mut quiet) = (progress.bytes(), 0);
+    while quiet < IDLE_TICKS {
+        sleep(idle / IDLE_TICKS).await;
+        let bytes = progress.bytes();
+        quiet = if bytes == seen { quiet + 1 } else { 0 };
+        seen = bytes;
+    }
+}
+
+/// Resolves when the kernel reports an error on `stream`, such as a reset.
+async fn broken(stream: &TcpStream) -> io::Error {
+    loop {
+        if let Err(error) = stream.ready(Interest::ERROR).await {
+            return error;
+        }
+        match stream.take_error() {
+            Ok(Some(error)) | Err(error) => return error,
+            // A false alarm; without this it would ring for ever.
+            Ok(None) => {
+                let quiet = || Err(io::ErrorKind::WouldBlock.into());
+                let _: io::Result<()> = stream.try_io(Interest::ERROR, quiet);
+            }
+        }
+    }
+}
+
+/// Why a part of a relay came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// The sender's FIN.
+    Fin,
+    /// As many bytes as were asked for.
+    Limit,
+}
+
+/// One relay on its way.
+struct Course<'a> {
+    from: &'a TcpStream,
+    to: &'a TcpStream,
+    progress: &'a Progress,
+    /// The sender's FIN is in its socket, perhaps behind bytes not yet read.
+    from_ended: bool,
+    /// Bytes since others had their turn.
+    turn: usize,
+}
+
+// === impl Course ===
+
+impl Course<'_> {
+    async fn run(&mut self, bulk: u64, pipes: &PipeBudget) -> Result<(), RelayError> {
+        if bulk > 0 && copy::copy(self, SMALL_BUFFER, bulk).await? == Stop::Fin {
+            return Ok(());
+        }
+        match pipes.pipe() {
+            Some(pipe) => splice::splice(self, &pipe).await,
+            None => copy::copy(self, LARGE_BUFFER, u64::MAX).await.map(|_| ()),
+        }
+    }
+
+    /// Reads by `read` as soon as the sender has something; 0 is its FIN.
+    async fn receive(
+        &mut self,
+        mut read: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Result<usize, RelayError> {
+        loop {
+            match read(self.from) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable().await?,
+                Err(error) => return Err(RelayError::From(error)),
+            }
+        }
+    }
+
+    /// Writes by `write`, which is told how many bytes have gone, until `bytes` have.
+    async fn deliver(
+        &mut self,
+        bytes: usize,
+        mut write: impl FnMut(&TcpStream, usize) -> io::Result<usize>,
+    ) -> Result<(), RelayError> {
+        let mut gone = 0;
+        while gone < bytes {
+            match write(self.to, gone) {
+                Ok(0) => return Err(RelayError::To(io::ErrorKind::WriteZero.into())),
+                Ok(written) => {
+                    gone += written;
+                    self.progress.add(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(RelayError::To(error)),
+            }
+        }
+        self.give_way(bytes).await;
+        Ok(())
+    }
+
+    async fn readable(&mut self) -> Result<(), RelayError> {
+        self.turn = 0;
+        tokio::select! {
+            biased;
+            error = broken(self.to) => Err(RelayError::To(error)),
+            ready = self.from.readable() => ready.map_err(RelayError::From),
+        }
+    }
+
+    async fn writable(&mut self) -> Result<(), RelayError> {
+        self.turn = 0;
+        tokio::select! {
+            biased;
+            ready = self.to.writable() => ready.map_err(RelayError::To),
+            error = broken(self.from), if !self.from_ended => {
+                // The kernel says EPIPE where a reset came after a FIN: all bytes are here.
+                self.from_ended = error.kind() == io::ErrorKind::BrokenPipe;
+                if self.from_ended { Ok(()) } else { Err(RelayError::From(error)) }
+            }
+        }
+    }
+
+    /// Sockets that are always ready would otherwise keep the thread to themselves, and the
+    /// session from hearing an ABOR.
+    async fn give_way(&mut self, bytes: usize) {
+        self.turn += bytes;
+        if self.turn >= TURN {
+            self.turn = 0;
+            yield_now().await;
+        } else {
+            coop::consume_budget().await;
+        }
+    }
+}
+
+// === impl Progress ===
+
+impl Progress {
+    /// Bytes so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+// === impl RelayError ===
+
+impl RelayError {
+    /// Where it broke.
+    pub(super) fn end(&self) -> End {
+        match self {
+            Self::From(_) => End::From,
+            Self::Idle(_) => End::Idle,
+            Self::To(_) => End::To,
+        }
+    }
+}
