@@ -3,7 +3,7 @@
 use super::*;
 
 const REFERENCE: &str = include_str!("../../config/ftpgate.toml");
-const ENDPOINT: &str = "[[upstream.endpoint]]\naddress = \"127.0.0.9:21\"\n";
+const ENDPOINT: &str = "[[upstream.endpoint]]\naddress = \"10.2.3.10:21\"\n";
 
 fn error(text: &str) -> String {
     Config::parse(text, "ftpgate.toml").unwrap_err().to_string()
