@@ -28,7 +28,7 @@ pub(super) struct Endpoint {
     address: SocketAddr,
     /// Control connections accepted so far.
     sessions: Arc<AtomicUsize>,
-    /// `None` once it is on its way out.
+    /// `None` once it has been killed.
     runtime: Option<Runtime>,
 }
 
@@ -39,7 +39,6 @@ impl Endpoint {
         greeting: &'static str,
         directory: &Path,
     ) -> io::Result<Self> {
-        Filesystem::new(directory)?;
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -68,7 +67,7 @@ impl Endpoint {
     }
 
     /// Closes its listener and every connection; when this returns, nobody is at its address.
-    pub(super) async fn kill(mut self) -> anyhow::Result<()> {
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
         if let Some(runtime) = self.runtime.take() {
             let wait = || runtime.shutdown_timeout(Duration::from_secs(5));
             tokio::task::spawn_blocking(wait).await?;

@@ -12,7 +12,7 @@ use suppaftp::{FtpError, Mode, Status};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::endpoint::Endpoint;
+use super::picture::{Picture, RunningGateway};
 use super::{Event, PASSWORD, Step, USER};
 
 /// Nothing at all, one byte, around the relay's buffer sizes, odd ones, and one that takes a while.
@@ -21,27 +21,17 @@ const SIZES: [usize; 9] =
 /// A step that takes longer has failed.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 
-/// A gateway as a client sees it.
-#[derive(Debug, Clone)]
-pub(super) struct Door {
-    /// "gateway A".
-    pub(super) name: &'static str,
-    /// Its control port.
-    pub(super) address: SocketAddr,
-    /// The ports that its 227 and 229 may name.
-    pub(super) passive_ports: RangeInclusive<u16>,
-}
-
 /// Takes every step, also after one has failed.
 ///
 /// # Errors
 ///
 /// If any step has failed; which and why has been told.
 pub(super) async fn run(
-    [a, c]: &[Door; 2],
-    endpoints: [Endpoint; 2],
+    picture: &mut Picture,
     tell: &mut (dyn FnMut(Event) + Send),
 ) -> anyhow::Result<()> {
+    let [gateway_a, gateway_c] = &picture.gateways;
+    let (a, c) = (&Door::of(gateway_a), &Door::of(gateway_c));
     let mut steps = Steps { tell, started: Instant::now(), count: 0, failed: 0 };
     // Of its own, so that a directory given by --directory keeps what is in it.
     let directory = format!("/ftpgate-self-test-{}", std::process::id());
@@ -54,7 +44,7 @@ pub(super) async fn run(
         }
     }
 
-    let [first, second] = endpoints;
+    let [first, second] = &mut picture.endpoints;
     let before = second.sessions();
     steps.take(format!("kill the endpoint in the zone of {}", a.name), first.kill()).await;
     let round = round(a, c, Mode::Passive);
@@ -70,6 +60,25 @@ pub(super) async fn run(
     steps.take(name, work).await;
     steps.take(format!("RMD {directory}"), round.remove_directory()).await;
     steps.finish()
+}
+
+/// A gateway as a client sees it.
+#[derive(Debug)]
+struct Door {
+    name: &'static str,
+    control: SocketAddr,
+    /// What its 227 and 229 may name.
+    passive_ports: RangeInclusive<u16>,
+}
+
+impl Door {
+    fn of(gateway: &RunningGateway) -> Self {
+        Self {
+            name: gateway.zone.gateway_name,
+            control: gateway.control,
+            passive_ports: gateway.passive_ports.clone(),
+        }
+    }
 }
 
 /// Counts the steps and tells of each.
@@ -234,8 +243,8 @@ impl Round<'_> {
     /// endpoints are reachable from here, so without this a gateway that handed out an endpoint's
     /// address would pass.
     async fn log_in(&self, door: &Door) -> anyhow::Result<AsyncFtpStream> {
-        let (host, ports) = (door.address.ip(), door.passive_ports.clone());
-        let mut client = AsyncFtpStream::connect(door.address)
+        let (host, ports) = (door.control.ip(), door.passive_ports.clone());
+        let mut client = AsyncFtpStream::connect(door.control)
             .await
             .with_context(|| format!("connect to {}", door.name))?
             .passive_stream_builder(move |told| Box::pin(dial(told, host, ports.clone())));
