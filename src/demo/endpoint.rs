@@ -151,3 +151,28 @@ impl Authenticator for OneUser {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_killed_endpoint_takes_its_sessions_with_it_and_leaves_nobody_at_its_address() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = SocketAddr::from(([127, 0, 5, 1], 0));
+        let mut endpoint = Endpoint::start(address, "Hello.", directory.path()).unwrap();
+        let mut session = TcpStream::connect(endpoint.address()).await.unwrap();
+        let mut greeting = [0; 12];
+        session.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(&greeting, b"220 Hello.\r\n");
+        assert_eq!(endpoint.sessions(), 1);
+
+        endpoint.kill().await.unwrap();
+
+        assert!(matches!(session.read(&mut greeting).await, Ok(0) | Err(_)));
+        let error = TcpStream::connect(endpoint.address()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}
