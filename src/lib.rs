@@ -34,6 +34,8 @@
 
 pub mod cli;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod ftp;
 pub mod gateway;
 pub mod http;

@@ -15,7 +15,11 @@ pub(super) fn check(path: &Path) -> ExitCode {
             for listener in &config.listeners {
                 println!("listens on: {}", listener.address);
             }
-            println!("passive ports: {}-{}", config.passive.ports.start(), config.passive.ports.end());
+            println!(
+                "passive ports: {}-{}",
+                config.passive.ports.start(),
+                config.passive.ports.end()
+            );
             for endpoint in &config.upstream.endpoints {
                 println!("endpoint: {}", endpoint.address);
             }

@@ -4,14 +4,15 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 
 use crate::demo::{self, Event, Options, Overview, PASSWORD, Step, USER};
 
-/// Run two gateways before two embedded FTP servers on this machine, to try ftpgate out.
+/// What `ftpgate demo` takes.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Move files through both gateways, compare them by SHA-256, and exit.
     #[arg(long)]
     self_test: bool,
@@ -29,12 +30,19 @@ pub struct Arguments {
     passive_ports: RangeInclusive<u16>,
 }
 
-/// Runs until it is interrupted, or until the self-test is over.
-///
-/// # Errors
-///
-/// If something could not be started, or if a step of the self-test failed.
-pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+/// Runs until it is interrupted, or until the self-test is over; a step that failed is a failure.
+#[expect(clippy::print_stderr, reason = "a command's answer")]
+pub(super) fn demo(arguments: Arguments) -> ExitCode {
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
     let options = Options {
         directory: arguments.directory,
         port: arguments.port,

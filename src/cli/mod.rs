@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand. Only this room prints.
 
 mod check;
+#[cfg(feature = "demo")]
+mod demo;
 mod serve;
 
 use std::path::PathBuf;
@@ -25,12 +27,20 @@ enum Command {
     Serve(ConfigFile),
     /// Say whether a configuration file will do, and if not, what to change.
     Check(ConfigFile),
+    /// Run two gateways before two embedded FTP servers on this machine, to try ftpgate out.
+    #[cfg(feature = "demo")]
+    Demo(demo::Arguments),
 }
 
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
     /// The configuration file.
-    #[arg(short, long = "config", value_name = "FILE", default_value = "/etc/ftpgate/ftpgate.toml")]
+    #[arg(
+        short,
+        long = "config",
+        value_name = "FILE",
+        default_value = "/etc/ftpgate/ftpgate.toml"
+    )]
     config: PathBuf,
 }
 
@@ -39,5 +49,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(file) => serve::serve(&file.config),
         Command::Check(file) => check::check(&file.config),
+        #[cfg(feature = "demo")]
+        Command::Demo(arguments) => demo::demo(arguments),
     }
 }

@@ -25,7 +25,10 @@ const OWN_DESCRIPTORS: u64 = 128;
 const SESSION_DESCRIPTORS: u64 = 6;
 
 /// Serves until SIGTERM or SIGINT, drains, and says how it went by its exit code.
-#[expect(clippy::print_stderr, reason = "a configuration that cannot be read says nothing about the log")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a configuration that cannot be read says nothing about the log"
+)]
 pub(super) fn serve(path: &Path) -> ExitCode {
     let config = match Config::load(path) {
         Ok(config) => config,
@@ -57,9 +60,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
     let (audit, writer) = match &config.audit {
         Some(audit) => {
-            let name = audit.path.as_ref().map_or("standard output".into(), |path| path.display().to_string());
-            let (log, writer) =
-                AuditLog::open(audit, metrics.clone()).with_context(|| format!("cannot open the audit log {name}"))?;
+            let name = audit
+                .path
+                .as_ref()
+                .map_or_else(|| "standard output".into(), |path| path.display().to_string());
+            let (log, writer) = AuditLog::open(audit, metrics.clone())
+                .with_context(|| format!("cannot open the audit log {name}"))?;
             (log, Some(writer))
         }
         None => (AuditLog::disabled(metrics.clone()), None),
@@ -83,14 +89,17 @@ async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn listen_http(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on http.address {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on http.address {address}"))?;
     info!("http: {}", listener.local_addr().unwrap_or(address));
     Ok(listener)
 }
 
 /// Cancelled by the first SIGTERM or SIGINT; the second ends the process at once.
 fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let shutdown = CancellationToken::new();
     let token = shutdown.clone();
     tokio::spawn(async move {
@@ -115,13 +124,15 @@ fn raise_descriptor_limit(sessions: usize) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
-    let wanted = (sessions as u64).saturating_mul(SESSION_DESCRIPTORS).saturating_add(OWN_DESCRIPTORS);
+    let wanted =
+        (sessions as u64).saturating_mul(SESSION_DESCRIPTORS).saturating_add(OWN_DESCRIPTORS);
     if let Some(allowed) = getrlimit(Resource::Nofile).current
         && allowed < wanted
     {
         warn!(
             allowed,
-            wanted, "too few file descriptors for limits.sessions: raise LimitNOFILE of the service or lower the limit"
+            wanted,
+            "too few file descriptors for limits.sessions: raise LimitNOFILE of the service or lower the limit"
         );
     }
 }

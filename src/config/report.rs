@@ -30,7 +30,9 @@ impl ConfigError {
 
     pub(super) fn unreadable(name: &str, error: &io::Error) -> Self {
         let hint = match error.kind() {
-            io::ErrorKind::NotFound => "name the file with --config; config/ftpgate.toml is a commented example",
+            io::ErrorKind::NotFound => {
+                "name the file with --config; config/ftpgate.toml is a commented example"
+            }
             io::ErrorKind::PermissionDenied => "let the user that runs ftpgate read it",
             _ => "it must be a readable UTF-8 text file",
         };
@@ -62,7 +64,11 @@ impl std::error::Error for ConfigError {}
 impl Fault {
     /// A fault of the value at `span`; a value that is not in the file has an empty one.
     pub(super) fn at(span: Range<usize>, message: &str, hint: &str) -> Self {
-        Self { span: (!span.is_empty()).then_some(span), message: message.into(), hint: Some(hint.into()) }
+        Self {
+            span: (!span.is_empty()).then_some(span),
+            message: message.into(),
+            hint: Some(hint.into()),
+        }
     }
 
     /// A fault of the file as a whole.
@@ -87,9 +93,13 @@ impl Fault {
                 let before = text.get(..span.start).unwrap_or(text);
                 let line = before.matches('\n').count() + 1;
                 let start = before.rfind('\n').map_or(0, |at| at + 1);
-                let shown = text.get(start..).unwrap_or_default().lines().next().unwrap_or_default();
+                let shown =
+                    text.get(start..).unwrap_or_default().lines().next().unwrap_or_default();
                 let indent = before.get(start..).unwrap_or_default().chars().count();
-                let width = text.get(span.clone()).and_then(|marked| marked.lines().next()).map_or(1, |marked| marked.chars().count());
+                let width = text
+                    .get(span.clone())
+                    .and_then(|marked| marked.lines().next())
+                    .map_or(1, |marked| marked.chars().count());
                 let margin = line.to_string().len();
                 writeln!(f, "{:margin$}--> {name}:{line}{}", "", key(text, span.start))?;
                 writeln!(f, "{:margin$} |", "")?;

@@ -6,12 +6,12 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::de::{Deserializer, Error as _};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
 
 use super::report::Fault;
@@ -285,7 +285,10 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
         return Err(fault("a duration without a unit", hint));
     };
     match humantime::parse_duration(&text) {
-        Ok(Duration::ZERO) => Err(fault("a duration of zero", "write how long to wait; there is no way to switch this off")),
+        Ok(Duration::ZERO) => Err(fault(
+            "a duration of zero",
+            "write how long to wait; there is no way to switch this off",
+        )),
         Ok(duration) => Ok(duration),
         Err(_) => Err(fault(&format!("`{text}` is no duration"), hint)),
     }
@@ -310,7 +313,10 @@ fn named_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D
             "write the address under which clients reach this node, or \"auto\"",
         )),
         Ok(address) => Ok(address),
-        Err(_) => Err(fault(&format!("`{text}` is no IP address"), "write an IP address, such as \"203.0.113.7\"")),
+        Err(_) => Err(fault(
+            &format!("`{text}` is no IP address"),
+            "write an IP address, such as \"203.0.113.7\"",
+        )),
     }
 }
 
@@ -355,13 +361,20 @@ impl File {
         let mut faults = Vec::new();
         let passive = &self.passive.ports.get_ref().0;
         if self.listener.is_empty() {
-            faults.push(Fault::whole("there is no listener", "add a [[listener]] with an address, or leave it out for 0.0.0.0:21"));
+            faults.push(Fault::whole(
+                "there is no listener",
+                "add a [[listener]] with an address, or leave it out for 0.0.0.0:21",
+            ));
         }
         let mut seen = HashSet::new();
         for listener in &self.listener {
             let (span, address) = (listener.address.span(), *listener.address.get_ref());
             if address.port() != 0 && !seen.insert(address) {
-                faults.push(Fault::at(span.clone(), "this listener is there twice", "remove one of them"));
+                faults.push(Fault::at(
+                    span.clone(),
+                    "this listener is there twice",
+                    "remove one of them",
+                ));
             }
             if passive.contains(&address.port()) {
                 faults.push(Fault::at(
@@ -372,16 +385,27 @@ impl File {
             }
         }
         if self.upstream.endpoint.get_ref().is_empty() {
-            faults.push(Fault::whole("there is no endpoint", "add an [[upstream.endpoint]] with the address of the FTP server"));
+            faults.push(Fault::whole(
+                "there is no endpoint",
+                "add an [[upstream.endpoint]] with the address of the FTP server",
+            ));
         }
         let mut seen = HashSet::new();
         for endpoint in self.upstream.endpoint.get_ref() {
             let (span, address) = (endpoint.address.span(), *endpoint.address.get_ref());
             if address.port() == 0 || address.ip().is_unspecified() {
-                faults.push(Fault::at(span.clone(), "nothing can be reached there", "write the FTP server's address and port"));
+                faults.push(Fault::at(
+                    span.clone(),
+                    "nothing can be reached there",
+                    "write the FTP server's address and port",
+                ));
             }
             if !seen.insert(address) {
-                faults.push(Fault::at(span.clone(), "this endpoint is there twice", "remove one of them"));
+                faults.push(Fault::at(
+                    span.clone(),
+                    "this endpoint is there twice",
+                    "remove one of them",
+                ));
             }
             if self.listener.iter().any(|listener| reaches(address, *listener.address.get_ref())) {
                 faults.push(Fault::at(
@@ -391,8 +415,17 @@ impl File {
                 ));
             }
         }
-        if self.http.enabled && self.listener.iter().any(|listener| listener.address.get_ref() == self.http.address.get_ref() && self.http.address.get_ref().port() != 0) {
-            faults.push(Fault::at(self.http.address.span(), "http.address is also a listener", "give it a port of its own"));
+        if self.http.enabled
+            && self.listener.iter().any(|listener| {
+                listener.address.get_ref() == self.http.address.get_ref()
+                    && self.http.address.get_ref().port() != 0
+            })
+        {
+            faults.push(Fault::at(
+                self.http.address.span(),
+                "http.address is also a listener",
+                "give it a port of its own",
+            ));
         }
         faults.extend(self.limits.faults());
         faults
@@ -401,7 +434,9 @@ impl File {
     fn into_config(self) -> Config {
         Config {
             node: super::Node {
-                name: self.node.name.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned()),
+                name: self.node.name.unwrap_or_else(|| {
+                    rustix::system::uname().nodename().to_string_lossy().into_owned()
+                }),
                 zone: self.node.zone,
             },
             listeners: self
@@ -416,7 +451,10 @@ impl File {
                     .passive
                     .overrides
                     .into_iter()
-                    .map(|entry| super::PassiveOverride { clients: entry.clients, address: entry.address })
+                    .map(|entry| super::PassiveOverride {
+                        clients: entry.clients,
+                        address: entry.address,
+                    })
                     .collect(),
                 reservation: self.passive.reservation,
                 wait: self.passive.wait,
@@ -427,7 +465,10 @@ impl File {
                     .endpoint
                     .into_inner()
                     .into_iter()
-                    .map(|endpoint| super::Endpoint { address: endpoint.address.into_inner(), zone: endpoint.zone })
+                    .map(|endpoint| super::Endpoint {
+                        address: endpoint.address.into_inner(),
+                        zone: endpoint.zone,
+                    })
                     .collect(),
                 connect_timeout: self.upstream.connect_timeout,
                 banner_timeout: self.upstream.banner_timeout,
@@ -454,13 +495,16 @@ impl File {
             },
             drain: super::Drain { deadline: self.drain.deadline, idle: self.drain.idle },
             audit: self.audit.map(|audit| super::Audit {
-                path: (audit.path != PathBuf::from("-")).then_some(audit.path),
+                path: (audit.path != Path::new("-")).then_some(audit.path),
                 format: match audit.format {
                     AuditFormat::Json => super::AuditFormat::Json,
                     AuditFormat::Xferlog => super::AuditFormat::Xferlog,
                 },
             }),
-            http: self.http.enabled.then(|| super::Http { address: self.http.address.into_inner() }),
+            http: self
+                .http
+                .enabled
+                .then(|| super::Http { address: self.http.address.into_inner() }),
             log: super::Log {
                 level: self.log.level,
                 format: match self.log.format {
@@ -482,7 +526,11 @@ impl Limits {
         ];
         for (span, zero) in zeroes {
             if zero {
-                faults.push(Fault::at(span, "a limit of 0 would let nobody in", "write how many there may be"));
+                faults.push(Fault::at(
+                    span,
+                    "a limit of 0 would let nobody in",
+                    "write how many there may be",
+                ));
             }
         }
         if !(512..=65_536).contains(self.line_length.get_ref()) {
@@ -506,5 +554,7 @@ impl Limits {
 /// Whether connecting to `endpoint` would reach a listener on `listener`.
 fn reaches(endpoint: SocketAddr, listener: SocketAddr) -> bool {
     endpoint == listener
-        || (endpoint.port() == listener.port() && listener.ip().is_unspecified() && endpoint.ip().is_loopback())
+        || (endpoint.port() == listener.port()
+            && listener.ip().is_unspecified()
+            && endpoint.ip().is_loopback())
 }

@@ -28,25 +28,59 @@ fn the_reference_file_loads_and_shows_the_defaults() {
 /// The reference with every key that it shows commented out put to use.
 fn uncommented(listener: &str) -> String {
     let key = |line: &str| {
-        line.strip_prefix('#').filter(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '[')).map(str::to_owned)
+        line.strip_prefix('#')
+            .filter(|rest| {
+                rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '[')
+            })
+            .map(str::to_owned)
     };
-    let lines: Vec<String> = REFERENCE.lines().map(|line| key(line).unwrap_or_else(|| line.to_owned())).collect();
+    let lines: Vec<String> =
+        REFERENCE.lines().map(|line| key(line).unwrap_or_else(|| line.to_owned())).collect();
     lines.join("\n").replace("0.0.0.0:21", listener)
 }
 
 #[test]
 fn every_key_of_the_schema_is_in_the_reference() {
     // serde names the keys that a table knows when it meets one that it does not.
-    for table in ["node", "listener", "passive", "passive.override", "upstream", "upstream.endpoint", "timeouts", "limits", "drain", "audit", "http", "log"] {
-        let (open, close) = if matches!(table, "listener" | "passive.override" | "upstream.endpoint") { ("[[", "]]") } else { ("[", "]") };
+    for table in [
+        "node",
+        "listener",
+        "passive",
+        "passive.override",
+        "upstream",
+        "upstream.endpoint",
+        "timeouts",
+        "limits",
+        "drain",
+        "audit",
+        "http",
+        "log",
+    ] {
+        let (open, close) =
+            if matches!(table, "listener" | "passive.override" | "upstream.endpoint") {
+                ("[[", "]]")
+            } else {
+                ("[", "]")
+            };
         let header = format!("{open}{table}{close}");
         let toml_error = error(&format!("{header}\nno_such_key = 1\n"));
         let reference = uncommented("0.0.0.0:21");
-        let section = reference.split(&format!("{header}\n")).nth(1).unwrap_or_else(|| panic!("{header} is not in the reference"));
+        let section = reference
+            .split(&format!("{header}\n"))
+            .nth(1)
+            .unwrap_or_else(|| panic!("{header} is not in the reference"));
         let section = section.split("\n[").next().unwrap();
         let known = toml_error.split("expected").nth(1).unwrap().split('\n').next().unwrap();
-        for key in known.split('`').skip(1).step_by(2).filter(|key| !matches!(*key, "endpoint" | "override")) {
-            assert!(section.contains(&format!("{key} = ")), "{table}.{key} is not in the reference");
+        for key in known
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|key| !matches!(*key, "endpoint" | "override"))
+        {
+            assert!(
+                section.contains(&format!("{key} = ")),
+                "{table}.{key} is not in the reference"
+            );
         }
     }
 }
@@ -83,7 +117,10 @@ fn each_mistake_names_its_file_line_key_and_remedy() {
         "error: missing field `upstream`\n --> ftpgate.toml\nhint: add an [[upstream.endpoint]] with the address of the FTP server\n"
     );
     let missing = Config::load(Path::new("/nonexistent/ftpgate.toml")).unwrap_err().to_string();
-    assert!(missing.contains("--config") && missing.contains("/nonexistent/ftpgate.toml"), "{missing}");
+    assert!(
+        missing.contains("--config") && missing.contains("/nonexistent/ftpgate.toml"),
+        "{missing}"
+    );
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(super) struct RunningGateway {
     pub(super) passive_ports: RangeInclusive<u16>,
     http: SocketAddr,
     gateway_task: JoinHandle<()>,
-    http_task: JoinHandle<std::io::Result<()>>,
+    http_task: JoinHandle<()>,
 }
 
 /// What is behind the endpoints.
@@ -86,7 +86,7 @@ impl Picture {
         drop(self.running);
         for gateway in self.gateways {
             gateway.gateway_task.await?;
-            gateway.http_task.await??;
+            gateway.http_task.await?;
         }
         Ok(())
     }
@@ -109,9 +109,9 @@ impl RunningGateway {
         token: CancellationToken,
     ) -> anyhow::Result<Self> {
         let config = Config::parse(&config_text(zone, options, endpoints), "demo")?;
-        let metrics = Metrics::new();
-        let gateway = Gateway::bind(&config, metrics.clone(), AuditLog::disabled())
-            .await
+        let metrics = Metrics::new()?;
+        let audit = AuditLog::disabled(metrics.clone());
+        let gateway = Gateway::bind(&config, metrics.clone(), audit)
             .with_context(|| format!("cannot start {}; {REMEDY}", zone.gateway_name))?;
         let control = *gateway.addresses().first().context("a gateway without an address")?;
         let address = SocketAddr::from((zone.gateway, options.http_port));
@@ -119,14 +119,14 @@ impl RunningGateway {
             format!("cannot serve the metrics of {} on {address}; {REMEDY}", zone.gateway_name)
         })?;
         let http = listener.local_addr()?;
-        let router = http::router(metrics, gateway.health());
+        let health = gateway.health();
         Ok(Self {
             zone,
             control,
             passive_ports: options.passive_ports.clone(),
             http,
             gateway_task: tokio::spawn(gateway.run(token.clone())),
-            http_task: tokio::spawn(http::serve(listener, router, token)),
+            http_task: tokio::spawn(http::serve(listener, metrics, health, token)),
         })
     }
 }
@@ -146,7 +146,7 @@ fn config_text(zone: &Zone, options: &Options, endpoints: &[Endpoint]) -> String
         ports = "{first}-{last}"
 
         [upstream]
-        passive-ports = "{data_first}-{data_last}"
+        passive_ports = "{data_first}-{data_last}"
 
         [drain]
         deadline = "2s"

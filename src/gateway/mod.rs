@@ -178,7 +178,13 @@ impl Gateway {
         let accepting = TaskTracker::new();
         let closed = CancellationToken::new();
         for (listener, pool) in self.listeners {
-            accepting.spawn(accept(listener, pool.clone(), Arc::clone(&self.shared), sessions.clone(), closed.clone()));
+            accepting.spawn(accept(
+                listener,
+                pool.clone(),
+                Arc::clone(&self.shared),
+                sessions.clone(),
+                closed.clone(),
+            ));
             pool.serve(&accepting, &closed);
         }
         self.shared.serving.store(true, Ordering::Relaxed);
@@ -187,7 +193,10 @@ impl Gateway {
         self.shared.drain.cancel();
         sessions.close();
         if timeout(self.deadline, sessions.wait()).await.is_err() {
-            warn!(sessions = sessions.len(), "the drain's deadline has passed; ending what is left");
+            warn!(
+                sessions = sessions.len(),
+                "the drain's deadline has passed; ending what is left"
+            );
             self.shared.stop.cancel();
             if timeout(LAST_WORDS, sessions.wait()).await.is_err() {
                 error!(sessions = sessions.len(), "sessions did not end");
@@ -292,7 +301,9 @@ async fn run_session(
         Err(Full::Node) => return Err((stream, Refusal::Limit)),
     };
     let Ok(local) = stream.local_addr() else { return Ok(()) };
-    let Ok(connected) = shared.upstream.connect().await else { return Err((stream, Refusal::NoEndpoint)) };
+    let Ok(connected) = shared.upstream.connect().await else {
+        return Err((stream, Refusal::NoEndpoint));
+    };
     info!(endpoint = %connected.endpoint, "connected");
     shared.metrics.session_started();
     let parties = Parties { session: id, client, local };

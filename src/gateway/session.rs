@@ -2,7 +2,7 @@
 //! feeds [`Dialogue`] with what happens and performs what it says. It decides nothing itself.
 
 use std::future::pending;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -97,7 +97,7 @@ impl Session {
         connected: Connected,
     ) -> Self {
         let upstream_local = connected.stream.local_addr();
-        let source = upstream_local.map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip());
+        let source = upstream_local.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
         let terms = Terms {
             client_ipv6: parties.local.is_ipv6(),
             passive_ipv4: shared.advertised(&parties).is_ipv4(),
@@ -179,8 +179,9 @@ impl Session {
         draining: bool,
         stop: &CancellationToken,
     ) -> Event {
-        let reads_client =
-            self.stalled == Stalled::No && self.upstream.is_flushed() && !self.dialogue.client_closed();
+        let reads_client = self.stalled == Stalled::No
+            && self.upstream.is_flushed()
+            && !self.dialogue.client_closed();
         let reads_upstream = self.client.is_flushed();
         let stalled = self.stalled;
         let paced = async move {

@@ -32,7 +32,12 @@ struct Node {
 }
 
 /// Serves until `shutdown` is cancelled.
-pub async fn serve(listener: TcpListener, metrics: Metrics, health: Health, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Metrics,
+    health: Health,
+    shutdown: CancellationToken,
+) {
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))

@@ -116,7 +116,12 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
-fn write_lines(records: &Receiver<Record>, mut target: Target, format: AuditFormat, metrics: &Metrics) {
+fn write_lines(
+    records: &Receiver<Record>,
+    mut target: Target,
+    format: AuditFormat,
+    metrics: &Metrics,
+) {
     let mut failing = false;
     while let Ok(record) = records.recv() {
         let line = match format {
@@ -236,7 +241,8 @@ fn ctime(time: SystemTime) -> String {
     // RFC 3339 has every number but the day of the week; the epoch was a Thursday.
     let rfc3339 = humantime::format_rfc3339_seconds(time).to_string();
     let field = |range: std::ops::Range<usize>| rfc3339.get(range).unwrap_or_default();
-    let name = |names: &'static str, index: usize| names.get(index * 3..index * 3 + 3).unwrap_or("???");
+    let name =
+        |names: &'static str, index: usize| names.get(index * 3..index * 3 + 3).unwrap_or("???");
     let weekday = usize::try_from(seconds / 86_400 % 7).unwrap_or_default();
     let month = field(5..7).parse::<usize>().map_or(0, |month| month.saturating_sub(1));
     format!(

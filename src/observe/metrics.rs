@@ -7,14 +7,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::ftp::dialogue::{DataFailure, Outcome};
 use crate::ftp::{Direction, SessionEnd};
 
 /// Seconds that a transfer may take: a small file on a near client to a backup over night.
-const TRANSFER_SECONDS: [f64; 11] = [0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 14_400.0];
+const TRANSFER_SECONDS: [f64; 11] =
+    [0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 14_400.0];
 /// Seconds that connecting to an endpoint may take.
 const CONNECT_SECONDS: [f64; 8] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 10.0];
 
@@ -79,16 +81,29 @@ impl Metrics {
         let make = Maker { registry: Registry::new_custom(Some("ftpgate".into()), None)? };
         let metrics = Self {
             sessions: make.gauge("sessions", "Sessions open now.")?,
-            sessions_total: make.counter("sessions_total", "Sessions that got an upstream connection.")?,
+            sessions_total: make
+                .counter("sessions_total", "Sessions that got an upstream connection.")?,
             sessions_refused: make.counters(
                 "sessions_refused_total",
                 "Clients that got 421 instead of a session.",
                 &["reason"],
             )?,
-            session_ends: make.counters("session_ends_total", "Sessions ended, by reason.", &["reason"])?,
-            logins: make.counters("logins_total", "Logins that the upstream answered.", &["result"])?,
+            session_ends: make.counters(
+                "session_ends_total",
+                "Sessions ended, by reason.",
+                &["reason"],
+            )?,
+            logins: make.counters(
+                "logins_total",
+                "Logins that the upstream answered.",
+                &["result"],
+            )?,
             transfers: make.gauge("transfers", "Transfer commands in flight now.")?,
-            transfers_total: make.counters("transfers_total", "Transfers ended.", &["direction", "outcome"])?,
+            transfers_total: make.counters(
+                "transfers_total",
+                "Transfers ended.",
+                &["direction", "outcome"],
+            )?,
             transfer_bytes: make.counters(
                 "transfer_bytes_total",
                 "Bytes moved on data connections of ended transfers.",
@@ -138,7 +153,8 @@ impl Metrics {
             registry: make.registry,
         };
         metrics.show_zeroes();
-        let build = Opts::new("build_info", "The version of this node.").const_label("version", env!("CARGO_PKG_VERSION"));
+        let build = Opts::new("build_info", "The version of this node.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
         let build = IntGauge::with_opts(build)?;
         build.set(1);
         metrics.registry.register(Box::new(build))?;
@@ -207,11 +223,19 @@ impl Metrics {
     }
 
     /// A transfer that [`Metrics::transfer_started`] has ended.
-    pub fn transfer_ended(&self, direction: Direction, outcome: Outcome, bytes: u64, duration: Duration) {
+    pub fn transfer_ended(
+        &self,
+        direction: Direction,
+        outcome: Outcome,
+        bytes: u64,
+        duration: Duration,
+    ) {
         self.transfers.dec();
         self.transfers_total.with_label_values(&[direction.as_str(), outcome.as_str()]).inc();
         self.transfer_bytes.with_label_values(&[direction.as_str()]).inc_by(bytes);
-        self.transfer_seconds.with_label_values(&[direction.as_str()]).observe(duration.as_secs_f64());
+        self.transfer_seconds
+            .with_label_values(&[direction.as_str()])
+            .observe(duration.as_secs_f64());
     }
 
     /// A transfer was cut short.
@@ -220,7 +244,12 @@ impl Metrics {
     }
 
     /// An attempt to reach an endpoint is over.
-    pub fn upstream_connected(&self, endpoint: SocketAddr, result: ConnectResult, duration: Duration) {
+    pub fn upstream_connected(
+        &self,
+        endpoint: SocketAddr,
+        result: ConnectResult,
+        duration: Duration,
+    ) {
         self.upstream_connects.with_label_values(&[&*endpoint.to_string(), result.as_str()]).inc();
         if result == ConnectResult::Ok {
             self.upstream_connect_seconds.observe(duration.as_secs_f64());
@@ -305,14 +334,25 @@ impl Maker {
         Ok(counter)
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
         let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
         self.registry.register(Box::new(counters.clone()))?;
         Ok(counters)
     }
 
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
-        let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+    ) -> Result<Histogram, prometheus::Error> {
+        let histogram =
+            Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
         self.registry.register(Box::new(histogram.clone()))?;
         Ok(histogram)
     }
@@ -324,7 +364,8 @@ impl Maker {
         labels: &[&str],
         buckets: &[f64],
     ) -> Result<HistogramVec, prometheus::Error> {
-        let histograms = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+        let histograms =
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
         self.registry.register(Box::new(histograms.clone()))?;
         Ok(histograms)
     }

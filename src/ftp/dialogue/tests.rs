@@ -92,7 +92,7 @@ fn describe(action: &Action) -> String {
         Action::ToClient(bytes) => format!("< {}", text(bytes)),
         Action::ToUpstream(bytes) => format!("> {}", text(bytes)),
         Action::Audit(end) => {
-            let reply = end.reply.map_or("-".into(), |code| code.to_string());
+            let reply = end.reply.map_or_else(|| "-".into(), |code| code.to_string());
             format!(
                 "Audit({} {} {} {reply})",
                 end.verb.as_str(),
