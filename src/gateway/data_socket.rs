@@ -121,6 +121,7 @@ fn new(address: SocketAddr) -> io::Result<Socket> {
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
+    use nix::sys::socket::getsockopt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -199,6 +200,8 @@ mod tests {
             let (_, peer) = listener.accept().await.unwrap();
             assert_eq!(peer, stream.local_addr().unwrap());
             assert!(from.is_unspecified() || peer.ip() == from);
+            let shares_ports = getsockopt(&stream, IpBindAddressNoPort).unwrap();
+            assert!(from.is_unspecified() || shares_ports);
         }
     }
 

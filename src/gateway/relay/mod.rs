@@ -1,8 +1,8 @@
 //! Bytes from one data connection to the other, in one direction, until the sender's FIN.
 //!
-//! No library relay would do: they turn a reset into a clean end (FACTS of FTP: a cut file would
-//! look complete). Here `Ok` means one thing only: the sender's FIN has been read, and every
-//! byte before it is in the receiver's socket. Sending FIN on is left to the caller, who may know
+//! No library relay would do: they turn a reset into a clean end, and a cut file would look
+//! complete. Here `Ok` means one thing only: the sender's FIN has been read, and every byte
+//! before it is in the receiver's socket. Sending FIN on is left to the caller, who may know
 //! better; after anything else the caller drops both streams, which resets them.
 //!
 //! A small file is copied through a small buffer. Once a transfer turns out to be bulk, its bytes

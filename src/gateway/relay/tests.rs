@@ -199,6 +199,27 @@ async fn a_reset_receiver_resets_the_silent_sender() {
 }
 
 #[tokio::test]
+async fn a_reset_from_before_the_relay_began_is_not_missed() {
+    for path in PATHS {
+        let line = Line::new(Direction::Upload).await;
+        data_socket::reset(line.sender);
+        line.from.ready(Interest::ERROR).await.unwrap();
+        let Line { from, to, mut receiver, .. } = line;
+        let (pipes, progress) = (PipeBudget::new(path.pipes), Progress::default());
+        let result = relay_with(path.bulk, &from, &to, &pipes, LONG, &progress).await;
+        assert_eq!(result.unwrap_err().end(), End::From, "{}", path.name);
+        drop(to);
+        assert!(sees_reset(&mut receiver).await, "{}", path.name);
+
+        let line = Line::new(Direction::Download).await;
+        data_socket::reset(line.receiver);
+        line.to.ready(Interest::ERROR).await.unwrap();
+        let result = relay_with(path.bulk, &line.from, &line.to, &pipes, LONG, &progress).await;
+        assert_eq!(result.unwrap_err().end(), End::To, "{}", path.name);
+    }
+}
+
+#[tokio::test]
 async fn a_receiver_that_resets_with_bytes_on_the_way_resets_the_sender() {
     for (path, direction) in PATHS.into_iter().flat_map(|p| DIRECTIONS.map(|d| (p, d))) {
         let mut line = Line::narrow(direction).await.run(path, LONG);

@@ -1,0 +1,258 @@
+//! The shared passive port pool.
+//!
+//! Each port of the range is bound once and shared by all sessions: a data connection belongs to
+//! the session that reserved (client IP, port). The port is free for that address again as soon
+//! as the connection has been accepted, so nine ports carry thousands of transfers. What nobody
+//! reserved is reset.
+//!
+//! `table` holds the rules; here are the sockets, the waiting and the clock.
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::data_socket;
+use crate::config::Passive;
+use crate::observe::metrics::Metrics;
+use table::{Asked, Id, Table};
+
+/// Connections that may wait for one listener's accept: it takes those of all sessions.
+const BACKLOG: i32 = 4096;
+/// How long a listener rests after an error such as "too many open files".
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The passive ports of one local address; a handle.
+#[derive(Clone)]
+pub(super) struct PassivePool {
+    shared: Arc<Shared>,
+}
+
+/// A passive port that waits for one data connection of one client. Dropping it frees the port.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    port: u16,
+    expires: Instant,
+    /// `None` once the connection has been handed out.
+    stream: Option<oneshot::Receiver<TcpStream>>,
+    ticket: Ticket,
+}
+
+/// No passive port became free for this client address in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("all passive ports are reserved for this client address")]
+pub(super) struct Exhausted;
+
+/// The client's data connection did not come in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the client's data connection did not come in time")]
+pub(super) struct Expired;
+
+/// A passive port could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The range is empty.
+    #[error("passive.ports is empty; give a range such as 8192-8200")]
+    NoPorts,
+    /// One port of the range is not to be had.
+    #[error(
+        "cannot listen on passive port {port} of {ip}: {source}; free the port or change \
+         passive.ports"
+    )]
+    Port {
+        /// On which local address.
+        ip: IpAddr,
+        /// Which port.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+struct Shared {
+    /// Until they are served.
+    listeners: Mutex<Vec<(u16, TcpListener)>>,
+    table: Mutex<Table<Claim>>,
+    reservation: Duration,
+    wait: Duration,
+    metrics: Metrics,
+}
+
+/// The pool's side of a reservation.
+#[derive(Debug)]
+struct Claim {
+    /// Takes the port, if the reservation has to wait for it.
+    port: Option<oneshot::Sender<u16>>,
+    /// Takes the data connection.
+    stream: oneshot::Sender<TcpStream>,
+}
+
+/// A reservation's or waiter's place in the table, given back on drop.
+struct Ticket {
+    pool: PassivePool,
+    client: IpAddr,
+    id: Id,
+}
+
+// === impl PassivePool ===
+
+impl PassivePool {
+    /// Binds every port of the configuration on `ip`.
+    ///
+    /// Must be called within a Tokio runtime.
+    pub(super) fn bind(ip: IpAddr, config: &Passive, metrics: Metrics) -> Result<Self, BindError> {
+        let table = Table::new(config.ports.clone()).ok_or(BindError::NoPorts)?;
+        let mut listeners = Vec::new();
+        for port in config.ports.clone() {
+            let listener = data_socket::listen(ip, port, BACKLOG)
+                .map_err(|source| BindError::Port { ip, port, source })?;
+            listeners.push((port, listener));
+        }
+        let shared = Shared {
+            listeners: Mutex::new(listeners),
+            table: Mutex::new(table),
+            reservation: config.reservation,
+            wait: config.wait,
+            metrics,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Accepts on every port until `closed`, and then gives the ports up. Only the first call has
+    /// an effect, so that listeners may share a pool.
+    pub(super) fn serve(&self, tasks: &TaskTracker, closed: &CancellationToken) {
+        for (port, listener) in std::mem::take(&mut *lock(&self.shared.listeners)) {
+            let (pool, closed) = (self.clone(), closed.clone());
+            tasks.spawn(async move {
+                closed.run_until_cancelled_owned(pool.accept(port, listener)).await;
+            });
+        }
+    }
+
+    /// Reserves a port for a client address. If all are reserved for it, waits in turn for as
+    /// long as the configuration says.
+    pub(super) async fn reserve(&self, client: IpAddr) -> Result<Reservation, Exhausted> {
+        let client = client.to_canonical();
+        let (port_sender, port_receiver) = oneshot::channel();
+        let (stream_sender, stream) = oneshot::channel();
+        let claim = Claim { port: Some(port_sender), stream: stream_sender };
+        let (id, asked) = self.table().reserve(client, claim);
+        // From here on the ticket gives back whatever there is, whenever this is dropped.
+        let ticket = Ticket { pool: self.clone(), client, id };
+        let port = match asked {
+            Asked::Granted(port) => port,
+            Asked::Queued => match timeout(self.shared.wait, port_receiver).await {
+                Ok(Ok(port)) => port,
+                Ok(Err(_)) | Err(_) => return Err(Exhausted),
+            },
+        };
+        self.shared.metrics.passive_reserved(true);
+        let expires = Instant::now() + self.shared.reservation;
+        Ok(Reservation { port, expires, stream: Some(stream), ticket })
+    }
+
+    /// Accepts on one port for ever.
+    async fn accept(&self, port: u16, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => self.hand_over(stream, peer, port),
+                // A client that has left again.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    warn!(%error, port, "accept failed on a passive port");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Gives a data connection to whoever reserved it.
+    fn hand_over(&self, stream: TcpStream, peer: SocketAddr, port: u16) {
+        let claim = self.table().arrive(peer.ip().to_canonical(), port, grant);
+        match claim {
+            Some(claim) => {
+                // A session that has just gone: its reservation was valid, its end is a reset.
+                if let Err(stream) = claim.stream.send(stream) {
+                    data_socket::reset(stream);
+                }
+            }
+            None => {
+                debug!(%peer, port, "a data connection that nobody reserved");
+                data_socket::reset(stream);
+                self.shared.metrics.passive_stranger();
+            }
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table<Claim>> {
+        lock(&self.shared.table)
+    }
+}
+
+/// Locks for a look-up. What is locked here is whole between any two statements, so a panic
+/// elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells a waiter its port. One that has gone is about to give its ticket back.
+fn grant(port: u16, claim: &mut Claim) {
+    if let Some(sender) = claim.port.take() {
+        let _ = sender.send(port);
+    }
+}
+
+impl fmt::Debug for PassivePool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PassivePool").finish_non_exhaustive()
+    }
+}
+
+// === impl Reservation ===
+
+impl Reservation {
+    /// The port that the client is told.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The client's data connection. Nothing is lost when the future is dropped and made anew.
+    pub(super) async fn accepted(&mut self) -> Result<TcpStream, Expired> {
+        let Some(stream) = &mut self.stream else { return Err(Expired) };
+        let result = timeout_at(self.expires, stream).await;
+        self.stream = None;
+        result.ok().and_then(Result::ok).ok_or(Expired)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.ticket.pool.shared.metrics.passive_reserved(false);
+    }
+}
+
+// === impl Ticket ===
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.pool.table().cancel(self.client, self.id, grant);
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("client", &self.client).field("id", &self.id).finish()
+    }
+}
