@@ -7,7 +7,7 @@ use crate::ftp::hostport::{parse_227, parse_229, reply_227, reply_229};
 use crate::ftp::reply::Reply;
 
 /// How often an upstream that has no passive port free is asked again.
-const RETRIES: u8 = 3;
+const RETRIES: u8 = 6;
 
 /// Where the upstream waits for the data connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl PassiveRequest {
     pub(super) fn waiting(&self) -> Waiting {
         match self.stage {
             Stage::Asking => Waiting::Reply,
-            Stage::Pausing => Waiting::Retry,
+            Stage::Pausing => Waiting::Retry { attempt: RETRIES - self.retries_left },
             Stage::Reserving => Waiting::Nothing,
         }
     }
