@@ -129,9 +129,7 @@ impl Gateway {
             let pool = match pools.get(&address.ip()) {
                 Some(pool) => pool.clone(),
                 None => {
-                    let counted = metrics.clone();
-                    let on_stranger = move |_| counted.passive_stranger();
-                    let pool = PassivePool::bind(address.ip(), &config.passive, on_stranger)?;
+                    let pool = PassivePool::bind(address.ip(), &config.passive, metrics.clone())?;
                     pools.insert(address.ip(), pool.clone());
                     pool
                 }

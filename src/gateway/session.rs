@@ -28,8 +28,9 @@ use crate::upstream::Connected;
 /// How long an upstream may take to admit that a transfer has failed, before the session is
 /// given up: it may be waiting for a data connection that will not come.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long to pause before an upstream without a free passive port is asked again.
-const PASSIVE_RETRY: Duration = Duration::from_millis(150);
+/// How long to pause before an upstream without a free passive port is asked again; twice as long
+/// each time.
+const PASSIVE_RETRY: Duration = Duration::from_millis(100);
 /// How long a last reply may take to arrive.
 const PARTING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -436,7 +437,7 @@ impl Timer {
             Waiting::DataConnect => timeouts.data_connect,
             Waiting::Login => timeouts.login,
             Waiting::Reply => timeouts.reply,
-            Waiting::Retry => PASSIVE_RETRY,
+            Waiting::Retry { attempt } => PASSIVE_RETRY * (1 << attempt.saturating_sub(1).min(6)),
             Waiting::Settle => SETTLE_TIMEOUT.min(timeouts.reply),
         };
         self.sleep.as_mut().reset(Instant::now() + after);

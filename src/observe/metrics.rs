@@ -36,6 +36,7 @@ pub struct Metrics {
     data_resets: IntCounterVec,
     upstream_connects: IntCounterVec,
     upstream_connect_seconds: Histogram,
+    passive_ports_reserved: IntGauge,
     passive_exhausted: IntCounter,
     passive_expired: IntCounter,
     passive_strangers: IntCounter,
@@ -128,6 +129,10 @@ impl Metrics {
                 "upstream_connect_seconds",
                 "From the attempt to the endpoint's banner.",
                 &CONNECT_SECONDS,
+            )?,
+            passive_ports_reserved: make.gauge(
+                "passive_ports_reserved",
+                "Pairs of client address and passive port that wait for a data connection.",
             )?,
             passive_exhausted: make.counter(
                 "passive_exhausted_total",
@@ -249,6 +254,11 @@ impl Metrics {
         if result == ConnectResult::Ok {
             self.upstream_connect_seconds.observe(duration.as_secs_f64());
         }
+    }
+
+    /// A passive port waits for a client, or no longer does.
+    pub fn passive_reserved(&self, now: bool) {
+        if now { self.passive_ports_reserved.inc() } else { self.passive_ports_reserved.dec() }
     }
 
     /// A PASV or EPSV was answered 425.

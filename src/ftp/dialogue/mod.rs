@@ -129,7 +129,10 @@ pub enum Waiting {
     /// For the upstream to answer.
     Reply,
     /// To ask the upstream again for a passive port.
-    Retry,
+    Retry {
+        /// 1 for the first time; each pause should be longer than the one before.
+        attempt: u8,
+    },
     /// For the upstream to admit that a transfer has failed.
     Settle,
 }
@@ -322,7 +325,7 @@ impl Dialogue {
             Waiting::Reply | Waiting::Settle => {
                 self.give_up(SessionEnd::ReplyTimeout, "The FTP server does not answer.");
             }
-            Waiting::Retry => self.retry_passive(),
+            Waiting::Retry { .. } => self.retry_passive(),
             Waiting::DataConnect => {
                 self.refuse_data(
                     Outcome::ClientFailed,
@@ -345,9 +348,7 @@ impl Dialogue {
     /// The timer that the session is under now.
     pub fn waiting(&self) -> Waiting {
         match self.pending.front() {
-            Some(Pending::Passive(request)) if request.waiting() == Waiting::Retry => {
-                Waiting::Retry
-            }
+            Some(Pending::Passive(request)) if request.is_pausing() => request.waiting(),
             _ if !self.logged_in => Waiting::Login,
             None => Waiting::Command,
             Some(Pending::Command(_)) => Waiting::Reply,

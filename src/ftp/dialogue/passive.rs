@@ -47,6 +47,10 @@ enum Stage {
 }
 
 impl PassiveRequest {
+    pub(super) fn is_pausing(&self) -> bool {
+        self.stage == Stage::Pausing
+    }
+
     pub(super) fn waiting(&self) -> Waiting {
         match self.stage {
             Stage::Asking => Waiting::Reply,

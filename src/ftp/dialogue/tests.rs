@@ -293,10 +293,11 @@ fn a_port_that_the_upstream_may_not_use_is_not_dialled() {
 fn an_upstream_without_a_free_port_is_asked_again_a_few_times() {
     let mut script = Script::logged_in();
     script.line("PASV", &["> EPSV"]);
-    for _ in 0..3 {
+    for attempt in 1..=6 {
         script.reply("425 Can't open passive connection.", &[]);
-        assert_eq!(script.dialogue.waiting(), Waiting::Retry);
-        script.event(|dialogue| dialogue.handle_timeout(Waiting::Retry), &["> EPSV"]);
+        let waiting = Waiting::Retry { attempt };
+        assert_eq!(script.dialogue.waiting(), waiting);
+        script.event(|dialogue| dialogue.handle_timeout(waiting), &["> EPSV"]);
     }
     script.reply("425 Can't open passive connection.", &["< 425 Can't open passive connection."]);
 }
