@@ -40,6 +40,7 @@ use crate::observe::audit::AuditLog;
 use crate::observe::metrics::{Metrics, Refusal};
 use crate::upstream::Upstream;
 use admission::{Admission, Full};
+pub use passive::BindError as PassiveBindError;
 use passive::PassivePool;
 use relay::PipeBudget;
 use session::{Parties, Session, refusal};
@@ -95,7 +96,7 @@ pub enum BindError {
     },
     /// The passive ports.
     #[error(transparent)]
-    Passive(#[from] passive::BindError),
+    Passive(#[from] PassiveBindError),
 }
 
 /// What a node can say of its own health.

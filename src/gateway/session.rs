@@ -98,7 +98,8 @@ impl Session {
         connected: Connected,
     ) -> Self {
         let upstream_local = connected.stream.local_addr();
-        let source = upstream_local.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
+        let source =
+            upstream_local.map_or_else(|_| Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
         let terms = Terms {
             client_ipv6: parties.local.is_ipv6(),
             passive_ipv4: shared.advertised(&parties).is_ipv4(),
