@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+use tracing::info;
 
 use super::data_socket;
 use super::passive::{Exhausted, PassivePool, Reservation};
@@ -94,7 +96,12 @@ impl DataConnections {
             let (sockets, progress) = (Arc::clone(&pair), Arc::clone(&self.progress));
             let relay: Boxed<Result<(), RelayError>> = Box::pin(async move {
                 let (from, to) = sockets.in_order(direction);
-                relay(from, to, &pipes, idle, &progress).await
+                let started = Instant::now();
+                relay(from, to, &pipes, idle, &progress).await?;
+                if direction == Direction::Upload {
+                    sleep(last_look(started.elapsed())).await;
+                }
+                Ok(())
             });
             self.stage = Stage::Relaying { pair, relay, direction };
         }
@@ -151,8 +158,15 @@ impl DataConnections {
                 Stage::Dialling { dial, .. } => {
                     let result = dial.as_mut().await;
                     let dialled = std::mem::replace(&mut self.stage, Stage::Absent);
-                    let (Ok(upstream), Stage::Dialling { client, .. }) = (result, dialled) else {
+                    let Stage::Dialling { client, .. } = dialled else {
                         return DataEvent::DialFailed;
+                    };
+                    let upstream = match result {
+                        Ok(upstream) => upstream,
+                        Err(error) => {
+                            info!(%error, "the upstream's data port cannot be reached");
+                            return DataEvent::DialFailed;
+                        }
                     };
                     self.stage = Stage::Open { pair: Arc::new(Pair { client, upstream }) };
                     return DataEvent::Opened;
@@ -191,6 +205,19 @@ impl Pair {
         data_socket::finish(&self.client);
         data_socket::finish(&self.upstream);
     }
+}
+
+/// How long an upload's FIN is held back, so that the FIN of the client's control connection can
+/// be seen first if the client has died.
+///
+/// A client that dies sends FIN on both connections within microseconds, and Linux closes the one
+/// opened last, the data connection, first. Without this wait that FIN would be passed on as the
+/// end of the file. The wait grows with the upload, and so with the chance that its client dies in
+/// it: nothing below 16 ms, then a sixteenth up to 10 ms, then a hundredth up to 250 ms.
+fn last_look(duration: Duration) -> Duration {
+    let short = (duration / 16).min(Duration::from_millis(10));
+    let long = (duration / 100).min(Duration::from_millis(250));
+    if short < Duration::from_millis(1) { Duration::ZERO } else { short.max(long) }
 }
 
 /// On which side a relay broke.

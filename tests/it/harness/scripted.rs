@@ -1,0 +1,87 @@
+//! A server that does what no good server does: it cuts transfers where it is told to.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use super::ftp::{fin, reset};
+use super::{CONTROL_PORT, own_address, sample};
+
+/// How it cuts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The data connection by RST; then it says 426.
+    ResetData,
+    /// Both connections by RST.
+    ResetDataAndControl,
+    /// As a process does that is killed: FIN on both, no reply.
+    FinDataThenLeave,
+}
+
+/// A server whose transfers all end as [`Cut`] says, after `n` bytes of `RETR cut-after-n` or
+/// `STOR cut-after-n`.
+pub struct ScriptedServer {
+    address: SocketAddr,
+}
+
+impl ScriptedServer {
+    pub fn start(cut: Cut) -> Self {
+        let listener = TcpListener::bind((own_address(), CONTROL_PORT)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || serve(stream, cut));
+            }
+        });
+        Self { address }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+fn serve(control: TcpStream, cut: Cut) -> Option<()> {
+    let passive = TcpListener::bind((control.local_addr().unwrap().ip(), 0)).unwrap();
+    let mut lines = BufReader::new(control.try_clone().unwrap());
+    let say = |line: &str| (&control).write_all(format!("{line}\r\n").as_bytes()).ok();
+    say("220 scripted")?;
+    loop {
+        let mut line = String::new();
+        if lines.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let verb = line.get(..4).unwrap_or_default();
+        match verb {
+            "USER" => say("331 password")?,
+            "PASS" => say("230 in")?,
+            "EPSV" => say(&format!("229 ok (|||{}|)", passive.local_addr().unwrap().port()))?,
+            "RETR" | "STOR" => {
+                let after: usize = line.trim_end().rsplit('-').next().unwrap().parse().unwrap();
+                say("150 go")?;
+                let (mut data, _) = passive.accept().ok()?;
+                if verb == "RETR" {
+                    data.write_all(&sample(after, 1)).ok()?;
+                } else {
+                    data.read_exact(&mut vec![0; after]).ok()?;
+                }
+                match cut {
+                    Cut::ResetData => {
+                        reset(data);
+                        say("426 cut")?;
+                    }
+                    Cut::ResetDataAndControl => {
+                        reset(data);
+                        reset(control.try_clone().unwrap());
+                        return None;
+                    }
+                    Cut::FinDataThenLeave => {
+                        fin(&data);
+                        return None;
+                    }
+                }
+            }
+            _ => say("200 ok")?,
+        }
+    }
+}
