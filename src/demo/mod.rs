@@ -98,13 +98,13 @@ pub struct Step {
     pub failure: Option<String>,
 }
 
-/// Runs the demo until SIGINT or SIGTERM.
+/// Runs the demo until SIGINT or SIGTERM. Each transfer's audit line goes to standard output.
 ///
 /// # Errors
 ///
 /// If something could not be started; the text says which address and what to do.
 pub async fn run(options: &Options, tell: &mut (dyn FnMut(Event) + Send)) -> anyhow::Result<()> {
-    let picture = Picture::start(options).await?;
+    let picture = Picture::start(options, true).await?;
     tell(Event::Ready(picture.overview()));
     stop_asked().await?;
     picture.stop().await
@@ -119,7 +119,7 @@ pub async fn self_test(
     options: &Options,
     tell: &mut (dyn FnMut(Event) + Send),
 ) -> anyhow::Result<()> {
-    let mut picture = Picture::start(options).await?;
+    let mut picture = Picture::start(options, false).await?;
     let tested = tokio::select! {
         tested = self_test::run(&mut picture, tell) => tested,
         asked = stop_asked() => asked.and_then(|()| bail!("interrupted")),

@@ -121,18 +121,17 @@ struct Round<'a> {
 
 impl Round<'_> {
     async fn run(&self, steps: &mut Steps<'_>) {
-        for size in SIZES {
-            steps.take(self.title(&format!("{size} bytes")), self.round_trip(size)).await;
-        }
-        steps.take(self.title("LIST, NLST, MLSD"), self.list()).await;
-        steps.take(self.title("APPE, REST"), self.append_and_resume()).await;
-        steps.take(self.title("RNFR, RNTO"), self.rename()).await;
-        steps.take(self.title("DELE"), self.remove_all(SIZES.len())).await;
-    }
-
-    fn title(&self, what: &str) -> String {
         let mode = if self.mode == Mode::Passive { "PASV" } else { "EPSV" };
-        format!("{mode} up through {}, down through {}: {what}", self.through.name, self.other.name)
+        let (through, other) = (self.through.name, self.other.name);
+        for size in SIZES {
+            let title = format!("{mode}: up through {through}, down through {other}: {size} bytes");
+            steps.take(title, self.round_trip(size)).await;
+        }
+        let title = |what| format!("{mode}: {what} through {through}");
+        steps.take(title("LIST, NLST and MLSD"), self.list()).await;
+        steps.take(title("APPE and REST"), self.append_and_resume()).await;
+        steps.take(title("RNFR and RNTO"), self.rename()).await;
+        steps.take(title("DELE"), self.remove_all(SIZES.len())).await;
     }
 
     async fn make_directory(&self) -> anyhow::Result<()> {
