@@ -160,6 +160,7 @@ fn config_text(zone: &Zone, options: &Options, endpoints: &[Endpoint], audited: 
 
         [drain]
         deadline = "2s"
+        idle = "500ms"
 
         [http]
         address = "{address}:{http_port}"
