@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use crate::config::{Log, LogFormat};
 use crate::demo::{self, Event, Options, Overview, PASSWORD, Step, USER};
+use crate::observe::log;
 
 /// What `ftpgate demo` takes.
 #[derive(Debug, clap::Args)]
@@ -49,6 +51,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         http_port: arguments.http_port,
         passive_ports: arguments.passive_ports,
     };
+    // The gateways' warnings; what else they log would hide what is told here.
+    log::init(&Log { level: "ftpgate=warn".into(), format: LogFormat::Text });
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     // Whoever reads this may have seen enough and closed the pipe: no reason to stop.
     let mut tell = |event| drop(std::io::stdout().write_all(text(event).as_bytes()));
@@ -107,7 +111,7 @@ Or with a client that asks:
   lftp -u {USER},{PASSWORD} -p {port} {host}
   ftp -p {host} {port}
 
-What a gateway says of itself:
+What a gateway says of itself (and here, below, of each transfer):
 
   curl http://{http}/readyz
   curl http://{http}/metrics

@@ -18,8 +18,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::anyhow;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use picture::Picture;
 
@@ -98,15 +98,16 @@ pub struct Step {
     pub failure: Option<String>,
 }
 
-/// Runs the demo until SIGINT or SIGTERM.
+/// Runs the demo until SIGINT or SIGTERM. Each transfer's audit line goes to standard output.
 ///
 /// # Errors
 ///
 /// If something could not be started; the text says which address and what to do.
 pub async fn run(options: &Options, tell: &mut (dyn FnMut(Event) + Send)) -> anyhow::Result<()> {
-    let picture = Picture::start(options).await?;
+    let mut signals = Signals::watch()?;
+    let picture = Picture::start(options, true).await?;
     tell(Event::Ready(picture.overview()));
-    stop_asked().await?;
+    signals.stop_asked().await;
     picture.stop().await
 }
 
@@ -119,20 +120,34 @@ pub async fn self_test(
     options: &Options,
     tell: &mut (dyn FnMut(Event) + Send),
 ) -> anyhow::Result<()> {
-    let mut picture = Picture::start(options).await?;
+    let mut signals = Signals::watch()?;
+    let mut picture = Picture::start(options, false).await?;
     let tested = tokio::select! {
         tested = self_test::run(&mut picture, tell) => tested,
-        asked = stop_asked() => asked.and_then(|()| bail!("interrupted")),
+        () = signals.stop_asked() => Err(anyhow!("interrupted")),
     };
     picture.stop().await?;
     tested
 }
 
-async fn stop_asked() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("watch for SIGINT"),
-        _ = terminate.recv() => Ok(()),
+/// SIGINT and SIGTERM, watched from before anything is started: by default they would end the
+/// process and leave the temporary directory behind.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn watch() -> anyhow::Result<Self> {
+        let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
+        Ok(Self { interrupt: signal(interrupt)?, terminate: signal(terminate)? })
+    }
+
+    async fn stop_asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 

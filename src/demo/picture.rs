@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -15,12 +15,8 @@ use super::{Options, Overview, ZONES, Zone, ZoneOverview};
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::http;
-use crate::observe::audit::AuditLog;
+use crate::observe::audit::{AuditLog, AuditWriter};
 use crate::observe::metrics::Metrics;
-
-/// What to do about an address that is taken.
-const REMEDY: &str = "is another demo running, or another server on this port? \
-    Try --port, --http-port or --passive-ports";
 
 /// Everything that runs. It stops when dropped, and in order by [`Picture::stop`].
 pub(super) struct Picture {
@@ -37,6 +33,7 @@ pub(super) struct RunningGateway {
     pub(super) control: SocketAddr,
     pub(super) passive_ports: RangeInclusive<u16>,
     http: SocketAddr,
+    audit: Option<AuditWriter>,
     gateway_task: JoinHandle<()>,
     http_task: JoinHandle<()>,
 }
@@ -52,8 +49,9 @@ enum Directory {
 // === impl Picture ===
 
 impl Picture {
-    /// Starts the endpoints, then the gateways.
-    pub(super) async fn start(options: &Options) -> anyhow::Result<Self> {
+    /// Starts the endpoints, then the gateways. If `audited`, each transfer's audit line goes to
+    /// standard output.
+    pub(super) async fn start(options: &Options, audited: bool) -> anyhow::Result<Self> {
         let directory = Directory::open(options.directory.as_deref())?;
         let [a, c] = &ZONES;
         let endpoints = [
@@ -63,8 +61,9 @@ impl Picture {
         let token = CancellationToken::new();
         let running = token.clone().drop_guard();
         let gateways = [
-            RunningGateway::start(a, options, &endpoints, token.clone()).await?,
-            RunningGateway::start(c, options, &endpoints, token).await?,
+            RunningGateway::start(a, &config_text(a, options, &endpoints, audited), token.clone())
+                .await?,
+            RunningGateway::start(c, &config_text(c, options, &endpoints, audited), token).await?,
         ];
         Ok(Self { gateways, endpoints, directory, running })
     }
@@ -87,6 +86,9 @@ impl Picture {
         for gateway in self.gateways {
             gateway.gateway_task.await?;
             gateway.http_task.await?;
+            if let Some(audit) = gateway.audit {
+                audit.finish();
+            }
         }
         Ok(())
     }
@@ -94,9 +96,8 @@ impl Picture {
 
 fn start_endpoint(zone: &Zone, port: u16, directory: &Path) -> anyhow::Result<Endpoint> {
     let address = SocketAddr::from((zone.endpoint, port));
-    Endpoint::start(address, zone.greeting, directory).with_context(|| {
-        format!("cannot start the endpoint of zone {} on {address}; {REMEDY}", zone.name)
-    })
+    Endpoint::start(address, zone.greeting, directory)
+        .map_err(|error| anyhow!("cannot start an endpoint on {address}: {error}; try --port"))
 }
 
 // === impl RunningGateway ===
@@ -104,27 +105,35 @@ fn start_endpoint(zone: &Zone, port: u16, directory: &Path) -> anyhow::Result<En
 impl RunningGateway {
     async fn start(
         zone: &'static Zone,
-        options: &Options,
-        endpoints: &[Endpoint],
+        config_text: &str,
         token: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let config = Config::parse(&config_text(zone, options, endpoints), "demo")?;
+        let name = zone.gateway_name;
+        let config = Config::parse(config_text, "demo")?;
         let metrics = Metrics::new()?;
-        let audit = AuditLog::disabled(metrics.clone());
-        let gateway = Gateway::bind(&config, metrics.clone(), audit)
-            .with_context(|| format!("cannot start {}; {REMEDY}", zone.gateway_name))?;
+        let (audit_log, audit) = match &config.audit {
+            Some(config) => {
+                let (log, writer) = AuditLog::open(config, metrics.clone())?;
+                (log, Some(writer))
+            }
+            None => (AuditLog::disabled(metrics.clone()), None),
+        };
+        let gateway = Gateway::bind(&config, metrics.clone(), audit_log).map_err(|error| {
+            anyhow!("cannot start {name}: {error}; try --port or --passive-ports")
+        })?;
         let control = *gateway.addresses().first().context("a gateway without an address")?;
-        let address = SocketAddr::from((zone.gateway, options.http_port));
-        let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("cannot serve the metrics of {} on {address}; {REMEDY}", zone.gateway_name)
+        let address = config.http.context("a gateway without health and metrics")?.address;
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            anyhow!("cannot serve the metrics of {name} on {address}: {error}; try --http-port")
         })?;
         let http = listener.local_addr()?;
         let health = gateway.health();
         Ok(Self {
             zone,
             control,
-            passive_ports: options.passive_ports.clone(),
+            passive_ports: config.passive.ports,
             http,
+            audit,
             gateway_task: tokio::spawn(gateway.run(token.clone())),
             http_task: tokio::spawn(http::serve(listener, metrics, health, token)),
         })
@@ -132,7 +141,8 @@ impl RunningGateway {
 }
 
 /// A gateway's configuration, as its file would be.
-fn config_text(zone: &Zone, options: &Options, endpoints: &[Endpoint]) -> String {
+fn config_text(zone: &Zone, options: &Options, endpoints: &[Endpoint], audited: bool) -> String {
+    let Options { port, http_port, passive_ports, .. } = options;
     let mut text = format!(
         r#"
         [node]
@@ -140,7 +150,7 @@ fn config_text(zone: &Zone, options: &Options, endpoints: &[Endpoint]) -> String
         zone = "{zone}"
 
         [[listener]]
-        address = "{gateway}:{port}"
+        address = "{address}:{port}"
 
         [passive]
         ports = "{first}-{last}"
@@ -150,13 +160,16 @@ fn config_text(zone: &Zone, options: &Options, endpoints: &[Endpoint]) -> String
 
         [drain]
         deadline = "2s"
+        idle = "500ms"
+
+        [http]
+        address = "{address}:{http_port}"
         "#,
         name = zone.gateway_name,
         zone = zone.name,
-        gateway = zone.gateway,
-        port = options.port,
-        first = options.passive_ports.start(),
-        last = options.passive_ports.end(),
+        address = zone.gateway,
+        first = passive_ports.start(),
+        last = passive_ports.end(),
         data_first = endpoint::PASSIVE_PORTS.start(),
         data_last = endpoint::PASSIVE_PORTS.end(),
     );
@@ -170,6 +183,12 @@ fn config_text(zone: &Zone, options: &Options, endpoints: &[Endpoint]) -> String
             endpoint.address(),
             zone.name
         );
+    }
+    if audited {
+        text += r#"
+        [audit]
+        path = "-"
+        "#;
     }
     text
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -11,6 +12,7 @@ use suppaftp::types::FileType;
 use suppaftp::{FtpError, Mode, Status};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 
 use super::picture::{Picture, RunningGateway};
 use super::{Event, PASSWORD, Step, USER};
@@ -35,7 +37,14 @@ pub(super) async fn run(
     let mut steps = Steps { tell, started: Instant::now(), count: 0, failed: 0 };
     // Of its own, so that a directory given by --directory keeps what is in it.
     let directory = format!("/ftpgate-self-test-{}", std::process::id());
-    let round = |through, other, mode| Round { through, other, mode, directory: &directory };
+    let stored = picture.overview().directory.join(directory.trim_start_matches('/'));
+    let round = |through, other, mode| Round {
+        through,
+        other,
+        mode,
+        directory: &directory,
+        stored: &stored,
+    };
 
     steps.take(format!("MKD {directory}"), round(a, c, Mode::Passive).make_directory()).await;
     for (through, other) in [(a, c), (c, a)] {
@@ -117,22 +126,23 @@ struct Round<'a> {
     mode: Mode,
     /// Where on the server, absolute.
     directory: &'a str,
+    /// Where on this machine.
+    stored: &'a Path,
 }
 
 impl Round<'_> {
     async fn run(&self, steps: &mut Steps<'_>) {
-        for size in SIZES {
-            steps.take(self.title(&format!("{size} bytes")), self.round_trip(size)).await;
-        }
-        steps.take(self.title("LIST, NLST, MLSD"), self.list()).await;
-        steps.take(self.title("APPE, REST"), self.append_and_resume()).await;
-        steps.take(self.title("RNFR, RNTO"), self.rename()).await;
-        steps.take(self.title("DELE"), self.remove_all(SIZES.len())).await;
-    }
-
-    fn title(&self, what: &str) -> String {
         let mode = if self.mode == Mode::Passive { "PASV" } else { "EPSV" };
-        format!("{mode} up through {}, down through {}: {what}", self.through.name, self.other.name)
+        let (through, other) = (self.through.name, self.other.name);
+        for size in SIZES {
+            let title = format!("{mode}: up through {through}, down through {other}: {size} bytes");
+            steps.take(title, self.round_trip(size)).await;
+        }
+        let title = |what| format!("{mode}: {what} through {through}");
+        steps.take(title("LIST, NLST and MLSD"), self.list()).await;
+        steps.take(title("APPE and REST"), self.append_and_resume()).await;
+        steps.take(title("RNFR and RNTO"), self.rename()).await;
+        steps.take(title("DELE"), self.remove_all(SIZES.len())).await;
     }
 
     async fn make_directory(&self) -> anyhow::Result<()> {
@@ -147,13 +157,17 @@ impl Round<'_> {
         Ok(client.quit().await?)
     }
 
-    /// Up through one gateway, down through the other: the same bytes.
+    /// Up through one gateway, down through the other: the same bytes. They are looked at in
+    /// between, too: what is spoilt on its way up could be mended on its way down.
     async fn round_trip(&self, size: usize) -> anyhow::Result<()> {
         let bytes = sample(size);
         let sent = Sha256::digest(&bytes);
         let mut client = self.enter(self.through).await?;
         client.put_file(file_name(size), &mut bytes.as_slice()).await.context("upload")?;
         client.quit().await.context("QUIT")?;
+        let stored = self.stored.join(file_name(size));
+        let stored = spawn_blocking(|| std::fs::read(stored)).await??;
+        ensure!(stored == bytes, "{size} bytes went up, others were stored ({})", stored.len());
 
         let mut client = self.enter(self.other).await?;
         let (received, length) = download(&mut client, &file_name(size)).await?;
