@@ -1,0 +1,149 @@
+//! The built `ftpgate` as a child process, with a configuration written for one test.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::servers::Server;
+use super::{PATIENCE, address, eventually};
+
+/// A running gateway.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    /// Its control port.
+    pub(crate) address: SocketAddr,
+    http: SocketAddr,
+    audit: PathBuf,
+    process: Process,
+    _directory: TempDir,
+}
+
+/// A gateway about to be started.
+#[derive(Debug)]
+pub(crate) struct GatewayOptions {
+    /// Lines by section of the configuration.
+    sections: BTreeMap<&'static str, Vec<String>>,
+    endpoints: Vec<SocketAddr>,
+}
+
+impl GatewayOptions {
+    /// One more endpoint, tried after those before it.
+    pub(crate) fn or_to(mut self, server: &Server) -> Self {
+        self.endpoints.push(server.address);
+        self
+    }
+
+    /// The ports it announces; the nine of Transfer Family by default.
+    pub(crate) fn passive(self, ports: &str) -> Self {
+        self.set("passive", &format!("ports = \"{ports}\""))
+    }
+
+    /// A line of a section, such as `idle = "5s"` of `timeouts`.
+    pub(crate) fn set(mut self, section: &'static str, line: &str) -> Self {
+        self.sections.entry(section).or_default().push(line.into());
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(self) -> Gateway {
+        let directory = TempDir::with_prefix("ftpgate-gateway-").unwrap();
+        let host = IpAddr::from(address::unused());
+        let (listener, http) = (SocketAddr::new(host, 2121), SocketAddr::new(host, 9121));
+        let audit = directory.path().join("audit.jsonl");
+        let mut text = String::new();
+        let gateway = self
+            .set("http", &format!("address = \"{http}\""))
+            .set("audit", &format!("path = \"{}\"", audit.display()))
+            .set("log", "level = \"debug\"");
+        for (section, lines) in &gateway.sections {
+            text += &format!("[{section}]\n{}\n", lines.join("\n"));
+        }
+        text += &format!("[[listener]]\naddress = \"{listener}\"\n");
+        for endpoint in &gateway.endpoints {
+            text += &format!("[[upstream.endpoint]]\naddress = \"{endpoint}\"\n");
+        }
+        let configuration = directory.path().join("ftpgate.toml");
+        fs::write(&configuration, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
+        command.args(["serve", "--config"]).arg(configuration);
+        let mut process = Process::start("ftpgate", command, &directory.path().join("log"));
+        eventually("the gateway to listen", || {
+            assert!(process.is_running(), "ftpgate has ended: {}", process.output());
+            process.output().contains(&format!("listening: {listener}")).then_some(())
+        });
+        Gateway { address: listener, http, audit, process, _directory: directory }
+    }
+}
+
+impl Gateway {
+    /// A gateway before this server.
+    pub(crate) fn to(server: &Server) -> GatewayOptions {
+        GatewayOptions { sections: BTreeMap::new(), endpoints: vec![server.address] }
+    }
+
+    /// The audit lines so far.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let text = fs::read_to_string(&self.audit).unwrap_or_default();
+        text.split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Waits for so many audit lines; they are written off the data path.
+    pub(crate) fn audit_lines(&self, count: usize) -> Vec<Value> {
+        eventually(&format!("{count} audit lines"), || {
+            let lines = self.audit();
+            (lines.len() >= count).then_some(lines)
+        })
+    }
+
+    /// What its HTTP port answers to GET: the status and the body.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: ftpgate\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.into())
+    }
+
+    /// The value of one series, such as `ftpgate_sessions` or `ftpgate_logins_total{result="accepted"}`.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let (status, metrics) = self.get("/metrics");
+        assert_eq!(status, 200);
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no series {series} in:\n{metrics}")).parse().unwrap()
+    }
+
+    /// Its log so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Asks it to drain and end.
+    pub(crate) fn sigterm(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Kills it outright.
+    pub(crate) fn sigkill(&mut self) {
+        self.process.sigkill();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+}

@@ -1,0 +1,48 @@
+//! What the tests are made of: servers, gateways and clients that can be started in one line.
+
+pub(crate) mod address;
+pub(crate) mod clients;
+pub(crate) mod ftp;
+pub(crate) mod gateway;
+pub(crate) mod process;
+pub(crate) mod servers;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Longer than anything takes that works, on a machine busy with other tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks until there is an answer, and panics when there is none within [`PATIENCE`].
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Where `tests/run` has put what it fetched.
+pub(crate) fn stand_in(path: &str) -> PathBuf {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/stand-ins")).join(path);
+    assert!(path.exists(), "{} is missing: tests/run fetches it", path.display());
+    path
+}
+
+/// Bytes that look random and are the same each time for one seed.
+pub(crate) fn bytes(seed: u64, size: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        // xorshift64 (Marsaglia 2003).
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes
+}

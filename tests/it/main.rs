@@ -1,0 +1,18 @@
+//! The gateway as a whole: the built binary between real FTP servers and real FTP clients.
+//!
+//! `tests/run` installs those. Every server and every gateway gets a loopback address of its own,
+//! so tests run in parallel with fixed ports; tests wait for events, never for time to pass.
+
+// These lints spare functions marked #[test], but not what such functions call.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
+
+mod harness;
+mod interop;
+mod regressions;
+mod topology;
