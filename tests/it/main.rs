@@ -1,8 +1,19 @@
-//! Tests against real FTP servers, real clients and hostile peers: one binary, one link.
+//! The gateway as a whole: the built binary between real FTP servers and real FTP clients.
 //!
-//! `tests/run` installs what they need. Each test takes its own addresses in 127.0.0.0/8, so that
-//! fixed ports such as 2121 and 8192-8200 never meet.
+//! `tests/run` installs those. Every server and every gateway gets a loopback address of its own,
+//! so tests run in parallel with fixed ports; tests wait for events, never for time to pass.
+
+// These lints spare functions marked #[test], but not what such functions call.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
 
 mod harness;
-
+mod interop;
+mod regressions;
+mod topology;
 mod truncation;

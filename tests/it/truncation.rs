@@ -9,13 +9,15 @@ use std::thread;
 
 use nix::sys::socket::{setsockopt, sockopt::TcpRepair};
 
-use crate::harness::apache::{ApacheFtpServer, PASSWORD, USER};
-use crate::harness::ftp::{Client, End, fin, read_to_end, reset};
-use crate::harness::gateway;
+use crate::harness::ftp::{End, Ftp, fin, read_to_end, reset};
+use crate::harness::gateway::Gateway;
 use crate::harness::scripted::{Cut, ScriptedServer};
+use crate::harness::servers::{Kind, PASSWORD, Server};
 use crate::harness::tap::Tap;
-use crate::harness::{random, sample, wait_for};
+use crate::harness::{bytes, eventually, number};
 
+/// The user of Apache FtpServer; the scripted server takes any.
+const USER: &str = Kind::ApacheFtpServer.user();
 /// How often each transfer is cut.
 const TIMES: usize = 50;
 /// How many of them share one victim, where the victim is a process.
@@ -23,28 +25,34 @@ const AT_ONCE: usize = 10;
 /// The size of a file: more than all socket buffers on the way hold.
 const SIZE: usize = 24 << 20;
 
+fn login(to: SocketAddr) -> Ftp {
+    let mut client = Ftp::connect(to);
+    client.log_in_as(USER);
+    client
+}
+
 /// Uploads a random part, in a session and over a data connection that both stay open.
-fn begin_upload(to: SocketAddr, name: &str, seed: u64) -> (Client, TcpStream) {
-    let mut client = Client::login(to);
+fn begin_upload(to: SocketAddr, name: &str, seed: u64) -> (Ftp, TcpStream) {
+    let mut client = login(to);
     let mut data = client.begin(&format!("STOR {name}"));
-    data.write_all(&sample(1 + random(2 << 20, seed), seed)).unwrap();
+    data.write_all(&bytes(seed, 1 + number(seed, 2 << 20))).unwrap();
     (client, data)
 }
 
 /// Downloads a random part, in a session and over a data connection that both stay open.
-fn begin_download(to: SocketAddr, name: &str, seed: u64) -> (Client, TcpStream, Vec<u8>) {
-    let mut client = Client::login(to);
+fn begin_download(to: SocketAddr, name: &str, seed: u64) -> (Ftp, TcpStream, Vec<u8>) {
+    let mut client = login(to);
     let mut data = client.begin(&format!("RETR {name}"));
-    let mut part = vec![0; 1 + random(2 << 20, seed)];
+    let mut part = vec![0; 1 + number(seed, 2 << 20)];
     data.read_exact(&mut part).unwrap();
     (client, data, part)
 }
 
 /// A server with a file to download, and a tap before it.
-fn server_with_file() -> (ApacheFtpServer, Tap) {
-    let server = ApacheFtpServer::start();
-    server.write("whole", &sample(SIZE, 1));
-    let tap = Tap::before(server.address());
+fn server_with_file() -> (Server, Tap) {
+    let server = Server::start(Kind::ApacheFtpServer);
+    server.write("whole", &bytes(1, SIZE));
+    let tap = Tap::before(server.address);
     (server, tap)
 }
 
@@ -54,7 +62,7 @@ fn seed(round: usize, index: usize) -> u64 {
 
 /// The upload must have been reported as failed: by the server to the tap, and to the client, if
 /// it is still there.
-fn assert_cut_upload_failed(tap: &Tap, name: &str, client: Option<Client>) {
+fn assert_cut_upload_failed(tap: &Tap, name: &str, client: Option<Ftp>) {
     let verdict = tap.verdict(name);
     assert!(verdict >= 400, "the server said {verdict} to the cut upload {name}");
     if let Some(mut client) = client {
@@ -64,7 +72,7 @@ fn assert_cut_upload_failed(tap: &Tap, name: &str, client: Option<Client>) {
 }
 
 /// The download must have ended with RST, and the client been told nothing or of a failure.
-fn assert_cut_download_failed(mut client: Client, data: TcpStream, part: Vec<u8>) {
+fn assert_cut_download_failed(mut client: Ftp, data: TcpStream, part: Vec<u8>) {
     let (rest, end) = read_to_end(data);
     assert!(part.len() + rest.len() < SIZE, "the download was not cut at all");
     assert_eq!(end, End::Reset, "a cut download ended with FIN");
@@ -77,17 +85,17 @@ fn assert_cut_download_failed(mut client: Client, data: TcpStream, part: Vec<u8>
 fn a_gateway_killed_in_mid_upload_never_looks_like_the_end_of_the_file() {
     let (_server, tap) = server_with_file();
     for round in 0..TIMES / AT_ONCE {
-        let mut gateway = gateway::before(tap.address()).start();
+        let mut gateway = Gateway::to_address(tap.address()).start();
         let uploads: Vec<_> = (0..AT_ONCE)
             .map(|index| {
                 begin_upload(
-                    gateway.address(),
+                    gateway.address,
                     &format!("killed-{round}-{index}"),
                     seed(round, index),
                 )
             })
             .collect();
-        gateway.kill();
+        gateway.sigkill();
         for index in 0..AT_ONCE {
             assert_cut_upload_failed(&tap, &format!("killed-{round}-{index}"), None);
         }
@@ -99,11 +107,11 @@ fn a_gateway_killed_in_mid_upload_never_looks_like_the_end_of_the_file() {
 fn a_gateway_killed_in_mid_download_never_looks_like_the_end_of_the_file() {
     let (_server, tap) = server_with_file();
     for round in 0..TIMES / AT_ONCE {
-        let mut gateway = gateway::before(tap.address()).start();
+        let mut gateway = Gateway::to_address(tap.address()).start();
         let downloads: Vec<_> = (0..AT_ONCE)
-            .map(|index| begin_download(gateway.address(), "whole", seed(round, index)))
+            .map(|index| begin_download(gateway.address, "whole", seed(round, index)))
             .collect();
-        gateway.kill();
+        gateway.sigkill();
         for (client, data, part) in downloads {
             assert_cut_download_failed(client, data, part);
         }
@@ -113,10 +121,10 @@ fn a_gateway_killed_in_mid_download_never_looks_like_the_end_of_the_file() {
 #[test]
 fn a_client_that_resets_its_upload_never_leaves_a_complete_file() {
     let (_server, tap) = server_with_file();
-    let gateway = gateway::before(tap.address()).start();
+    let gateway = Gateway::to_address(tap.address()).start();
     for index in 0..TIMES {
         let name = format!("reset-{index}-");
-        let (client, data) = begin_upload(gateway.address(), &name, seed(0, index));
+        let (client, data) = begin_upload(gateway.address, &name, seed(0, index));
         reset(data);
         assert_cut_upload_failed(&tap, &name, Some(client));
     }
@@ -133,8 +141,8 @@ fn a_client_that_resets_its_upload_never_leaves_a_complete_file() {
 #[test]
 fn a_client_process_that_is_killed_sends_fin_on_both_connections_and_is_not_believed() {
     let (server, tap) = server_with_file();
-    let gateway = gateway::before(tap.address()).start();
-    let address = gateway.address();
+    let gateway = Gateway::to_address(tap.address()).start();
+    let address = gateway.address;
     for round in 0..TIMES / AT_ONCE {
         let uploads: Vec<_> = (0..AT_ONCE)
             .map(|index| {
@@ -142,18 +150,25 @@ fn a_client_process_that_is_killed_sends_fin_on_both_connections_and_is_not_beli
                 (
                     upload_by_curl(address, &name),
                     name,
-                    50_000 + random(450_000, seed(round, 80 + index)),
+                    50_000 + number(seed(round, 80 + index), 450_000),
                 )
             })
             .collect();
         for (mut curl, name, part) in uploads {
-            wait_for("a part of the upload", || (server.size(&name) > part as u64).then_some(()));
+            eventually("a part of the upload", || {
+                (size(&server, &name) > part as u64).then_some(())
+            });
             curl.kill().unwrap();
             curl.wait().unwrap();
             assert_cut_upload_failed(&tap, &name, None);
-            gateway.audit_line(|line| line["path"] == *name && line["outcome"] == "client-failed");
+            assert_eq!(gateway.audit_line(&name)["outcome"], "client-failed");
         }
     }
+}
+
+/// The size of a file on the server's disk; 0 if there is none.
+fn size(server: &Server, name: &str) -> u64 {
+    std::fs::metadata(server.path(name)).map_or(0, |file| file.len())
 }
 
 /// An endless upload by a real client, slow enough to last for seconds.
@@ -174,10 +189,10 @@ fn upload_by_curl(to: SocketAddr, name: &str) -> Child {
 #[test]
 fn a_client_that_closes_its_control_connection_before_its_data_is_not_believed() {
     let (_server, tap) = server_with_file();
-    let gateway = gateway::before(tap.address()).start();
+    let gateway = Gateway::to_address(tap.address()).start();
     for index in 0..TIMES {
         let name = format!("control-first-{index}-");
-        let (client, data) = begin_upload(gateway.address(), &name, seed(2, index));
+        let (client, data) = begin_upload(gateway.address, &name, seed(2, index));
         drop(client);
         fin(&data);
         assert_cut_upload_failed(&tap, &name, None);
@@ -187,12 +202,13 @@ fn a_client_that_closes_its_control_connection_before_its_data_is_not_believed()
 #[test]
 fn a_client_that_sends_less_than_it_announced_is_not_believed() {
     let (_server, tap) = server_with_file();
-    let gateway = gateway::before(tap.address()).start();
+    let gateway = Gateway::to_address(tap.address()).start();
     for index in 0..TIMES {
         let name = format!("short-{index}-");
-        let mut client = Client::login(gateway.address());
+        let mut client = login(gateway.address);
         client.command("ALLO 3000000");
-        let reply = client.store(&name, &sample(random(2_999_999, seed(3, index)), 5));
+        let reply =
+            client.upload(&format!("STOR {name}"), &bytes(5, number(seed(3, index), 2_999_999)));
         assert!(reply.code >= 400, "{}", reply.text);
         assert!(tap.verdict(&name) >= 400);
     }
@@ -207,12 +223,13 @@ fn vanish(stream: &TcpStream) {
 #[test]
 fn a_client_that_vanishes_or_falls_silent_never_leaves_a_complete_file() {
     let (_server, tap) = server_with_file();
-    let gateway = gateway::before(tap.address()).table("[timeouts]\ndata_idle = \"400ms\"").start();
+    let gateway =
+        Gateway::to_address(tap.address()).set("timeouts", "data_idle = \"400ms\"").start();
     for vanishing in [true, false] {
         let uploads: Vec<_> = (0..TIMES)
             .map(|index| {
                 let name = format!("silent-{vanishing}-{index}-");
-                let (client, data) = begin_upload(gateway.address(), &name, seed(4, index));
+                let (client, data) = begin_upload(gateway.address, &name, seed(4, index));
                 if vanishing {
                     vanish(client.stream());
                     vanish(&data);
@@ -238,16 +255,15 @@ fn a_client_that_vanishes_or_falls_silent_never_leaves_a_complete_file() {
 #[test]
 fn a_download_whose_client_falls_silent_is_reset_and_answered_426() {
     let (_server, tap) = server_with_file();
-    let gateway = gateway::before(tap.address()).table("[timeouts]\ndata_idle = \"400ms\"").start();
-    let downloads: Vec<_> = (0..TIMES)
-        .map(|index| begin_download(gateway.address(), "whole", seed(5, index)))
-        .collect();
+    let gateway =
+        Gateway::to_address(tap.address()).set("timeouts", "data_idle = \"400ms\"").start();
+    let downloads: Vec<_> =
+        (0..TIMES).map(|index| begin_download(gateway.address, "whole", seed(5, index))).collect();
     let failed = "ftpgate_transfers_total{direction=\"download\",outcome=\"gateway-failed\"}";
-    wait_for("all to be given up", || (gateway.metric(failed) == 50.0).then_some(()));
+    eventually("all to be given up", || (gateway.metric(failed) == 50.0).then_some(()));
     for (mut client, data, part) in downloads {
         assert!(client.final_reply().code >= 400);
-        client.send("QUIT\r\n");
-        assert_eq!(client.reply().code, 221);
+        client.command("QUIT").expect(&[221]);
         assert_cut_download_failed(client, data, part);
     }
 }
@@ -256,16 +272,16 @@ fn a_download_whose_client_falls_silent_is_reset_and_answered_426() {
 fn a_server_that_is_killed_never_gives_a_complete_download() {
     for round in 0..TIMES / AT_ONCE {
         let (mut server, _tap) = server_with_file();
-        let gateway = gateway::before(server.address()).start();
+        let gateway = Gateway::to(&server).start();
         let downloads: Vec<_> = (0..AT_ONCE)
-            .map(|index| begin_download(gateway.address(), "whole", seed(round, 60 + index)))
+            .map(|index| begin_download(gateway.address, "whole", seed(round, 60 + index)))
             .collect();
         let uploads: Vec<_> = (0..AT_ONCE)
             .map(|index| {
-                begin_upload(gateway.address(), &format!("up-{index}"), seed(round, 70 + index))
+                begin_upload(gateway.address, &format!("up-{index}"), seed(round, 70 + index))
             })
             .collect();
-        server.kill();
+        server.sigkill();
         for (client, data, part) in downloads {
             assert_cut_download_failed(client, data, part);
         }
@@ -280,11 +296,11 @@ fn a_server_that_is_killed_never_gives_a_complete_download() {
 fn a_reset_on_either_side_arrives_as_a_reset_on_the_other() {
     for cut in [Cut::ResetData, Cut::ResetDataAndControl, Cut::FinDataThenLeave] {
         let server = ScriptedServer::start(cut);
-        let gateway = gateway::before(server.address()).start();
+        let gateway = Gateway::to_address(server.address()).start();
         let cases: Vec<_> = (0..TIMES)
             .map(|index| {
                 let command = if index % 2 == 0 { "RETR" } else { "STOR" };
-                let (address, after) = (gateway.address(), random(3 << 20, seed(7, index)));
+                let (address, after) = (gateway.address, number(seed(7, index), 3 << 20));
                 thread::spawn(move || cut_by_server(address, command, after))
             })
             .collect();
@@ -294,12 +310,13 @@ fn a_reset_on_either_side_arrives_as_a_reset_on_the_other() {
 
 /// A transfer that the server cuts after so many bytes.
 fn cut_by_server(gateway: SocketAddr, command: &str, after: usize) {
-    let mut client = Client::login(gateway);
-    let mut data = client.data();
-    client.send(format!("{command} cut-after-{after}\r\n"));
+    let mut client = login(gateway);
+    let address = client.pasv();
+    let mut data = client.open(address);
+    client.send(&format!("{command} cut-after-{after}"));
     // The reset may come while we still write; the kernel tells it once.
     let sent = match command {
-        "STOR" => data.write_all(&sample(after + (1 << 20), 9)),
+        "STOR" => data.write_all(&bytes(9, after + (1 << 20))),
         _ => Ok(()),
     };
     if sent.is_ok() {
@@ -312,11 +329,11 @@ fn cut_by_server(gateway: SocketAddr, command: &str, after: usize) {
 #[test]
 fn an_aborted_upload_is_never_stored_as_complete() {
     let (_server, tap) = server_with_file();
-    let gateway = gateway::before(tap.address()).start();
+    let gateway = Gateway::to_address(tap.address()).start();
     for index in 0..TIMES {
         let name = format!("aborted-{index}-");
-        let (mut client, data) = begin_upload(gateway.address(), &name, seed(8, index));
-        client.send("ABOR\r\n");
+        let (mut client, data) = begin_upload(gateway.address, &name, seed(8, index));
+        client.send("ABOR");
         fin(&data);
         assert!(tap.verdict(&name) >= 400);
         let (transfer, abort) = (client.final_reply(), client.final_reply());

@@ -1,108 +1,178 @@
-//! A raw FTP client: every line and every FIN and RST in the test's own hand.
+//! A small FTP client that shows every reply and lets a test choose how a connection ends.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::PATIENCE;
-use super::apache::{PASSWORD, USER};
+use super::servers::{PASSWORD, Server};
 
 /// A control connection.
-pub struct Client {
+#[derive(Debug)]
+pub(crate) struct Ftp {
     stream: BufReader<TcpStream>,
-    from: Ipv4Addr,
-}
-
-/// A reply with all its lines.
-#[derive(Debug, Clone)]
-pub struct Reply {
-    pub code: u16,
-    pub text: String,
 }
 
 /// How a connection ended for its reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     Fin,
     Reset,
 }
 
-impl Client {
-    /// Connects from 127.0.0.1 and reads the banner.
-    pub fn connect(to: SocketAddr) -> Self {
-        Self::connect_from(Ipv4Addr::LOCALHOST, to)
+/// One whole reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) code: u16,
+    /// All its lines as they came.
+    pub(crate) text: String,
+}
+
+impl Reply {
+    /// Panics unless it has one of these codes.
+    #[track_caller]
+    pub(crate) fn expect(self, codes: &[u16]) -> Self {
+        assert!(codes.contains(&self.code), "expected one of {codes:?}, got: {}", self.text);
+        self
+    }
+}
+
+impl Ftp {
+    /// Connects and reads the banner.
+    pub(crate) fn connect(to: SocketAddr) -> Self {
+        Self::over(connect(to, None).unwrap())
     }
 
-    /// Connects from a loopback address and reads the banner.
-    pub fn connect_from(from: Ipv4Addr, to: SocketAddr) -> Self {
-        let mut client = Self::open(from, to);
-        assert_eq!(client.reply().code, 220);
-        client
+    /// The same from a chosen address.
+    pub(crate) fn connect_from(local: IpAddr, to: SocketAddr) -> Self {
+        Self::over(connect(to, Some(local)).unwrap())
     }
 
-    /// Connects and reads nothing.
-    pub fn open(from: Ipv4Addr, to: SocketAddr) -> Self {
-        let stream = connect(from, to).unwrap();
-        Self { stream: BufReader::new(stream), from }
+    /// Connects and logs in as the server's user.
+    pub(crate) fn login(to: SocketAddr, server: &Server) -> Self {
+        let mut ftp = Self::connect(to);
+        ftp.log_in(server);
+        ftp
     }
 
-    /// Connects and logs in.
-    pub fn login(to: SocketAddr) -> Self {
-        Self::login_from(Ipv4Addr::LOCALHOST, to)
+    fn over(stream: TcpStream) -> Self {
+        let mut ftp = Self { stream: BufReader::new(stream) };
+        ftp.reply().expect(&[220]);
+        ftp
     }
 
-    /// Connects from a loopback address and logs in.
-    pub fn login_from(from: Ipv4Addr, to: SocketAddr) -> Self {
-        let mut client = Self::connect_from(from, to);
-        assert_eq!(client.command(&format!("USER {USER}")).code, 331);
-        assert_eq!(client.command(&format!("PASS {PASSWORD}")).code, 230);
-        assert_eq!(client.command("TYPE I").code, 200);
-        client
+    /// USER, PASS, and TYPE I.
+    pub(crate) fn log_in(&mut self, server: &Server) {
+        self.log_in_as(server.kind.user());
     }
 
-    pub fn stream(&self) -> &TcpStream {
-        self.stream.get_ref()
+    /// The same as a user whose server is not at hand.
+    pub(crate) fn log_in_as(&mut self, user: &str) {
+        self.command(&format!("USER {user}")).expect(&[331]);
+        self.command(&format!("PASS {PASSWORD}")).expect(&[230]);
+        self.command("TYPE I").expect(&[200]);
     }
 
-    /// Sends bytes as they are.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
+    /// Sends a line.
+    pub(crate) fn send(&mut self, line: &str) {
+        self.stream.get_mut().write_all(format!("{line}\r\n").as_bytes()).unwrap();
     }
 
-    /// Sends a line and reads its first reply.
-    pub fn command(&mut self, line: &str) -> Reply {
-        self.send(format!("{line}\r\n"));
-        self.reply()
+    /// Reads a reply, and panics when there is none.
+    #[track_caller]
+    pub(crate) fn reply(&mut self) -> Reply {
+        self.try_reply().unwrap_or_else(|error| panic!("no reply: {error}"))
     }
 
-    /// The next reply; fails the test if there is none.
-    pub fn reply(&mut self) -> Reply {
-        self.try_reply().expect("a reply")
-    }
-
-    /// The next reply, or how the connection ended.
-    pub fn try_reply(&mut self) -> io::Result<Reply> {
+    /// Reads a reply of one or more lines (RFC 959 4.2).
+    pub(crate) fn try_reply(&mut self) -> io::Result<Reply> {
         let mut text = String::new();
+        let mut start = 0;
         loop {
-            let mut line = Vec::new();
-            if self.stream.read_until(b'\n', &mut line)? == 0 {
+            if self.stream.read_line(&mut text)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let line = String::from_utf8_lossy(&line).into_owned();
-            text += &line;
-            let code = text.get(..3).and_then(|digits| digits.parse().ok());
-            let code = code.unwrap_or_else(|| panic!("no reply: {text:?}"));
-            let closes = line.get(..3) == text.get(..3) && line.get(3..4) != Some("-");
-            if closes {
+            let line = &text[start..];
+            if line.get(..3) == text.get(..3) && line.as_bytes().get(3) != Some(&b'-') {
+                let code = text[..3].parse().map_err(|_| io::Error::other(text.clone()))?;
                 return Ok(Reply { code, text });
             }
+            start = text.len();
         }
     }
 
-    /// The final reply to a transfer: passes over 1yz.
-    pub fn final_reply(&mut self) -> Reply {
+    /// Sends a line and reads the reply to it.
+    #[track_caller]
+    pub(crate) fn command(&mut self, line: &str) -> Reply {
+        self.send(line);
+        self.reply()
+    }
+
+    /// PASV, and the address that 227 names.
+    #[track_caller]
+    pub(crate) fn pasv(&mut self) -> SocketAddr {
+        let reply = self.command("PASV").expect(&[227]);
+        let (_, numbers) = reply.text.split_once('(').unwrap();
+        let numbers: Vec<u8> = numbers
+            .split_once(')')
+            .unwrap()
+            .0
+            .split(',')
+            .map(|number| number.parse().unwrap())
+            .collect();
+        let host: [u8; 4] = numbers[..4].try_into().unwrap();
+        SocketAddr::from((host, u16::from_be_bytes([numbers[4], numbers[5]])))
+    }
+
+    /// EPSV, and the address of the control connection with the port that 229 names.
+    #[track_caller]
+    pub(crate) fn epsv(&mut self) -> SocketAddr {
+        let reply = self.command("EPSV").expect(&[229]);
+        let port = reply.text.split('|').nth(3).unwrap().parse().unwrap();
+        SocketAddr::new(self.stream.get_ref().peer_addr().unwrap().ip(), port)
+    }
+
+    /// A data connection from the control connection's own address.
+    #[track_caller]
+    pub(crate) fn open(&self, data: SocketAddr) -> TcpStream {
+        let local = self.stream.get_ref().local_addr().unwrap().ip();
+        connect(data, Some(local))
+            .unwrap_or_else(|error| panic!("cannot connect to {data}: {error}"))
+    }
+
+    /// Uploads by `command`, such as `STOR name`, over PASV; gives the final reply.
+    #[track_caller]
+    pub(crate) fn upload(&mut self, command: &str, content: &[u8]) -> Reply {
+        let address = self.pasv();
+        let mut data = self.open(address);
+        let first = self.command(command);
+        if first.code >= 200 {
+            return first;
+        }
+        data.write_all(content).unwrap();
+        finish(data);
+        self.reply()
+    }
+
+    /// Downloads or lists by `command`, such as `RETR name`, over PASV; gives the bytes and the final reply.
+    #[track_caller]
+    pub(crate) fn download(&mut self, command: &str) -> (Vec<u8>, Reply) {
+        let address = self.pasv();
+        let mut data = self.open(address);
+        let first = self.command(command);
+        if first.code >= 200 {
+            return (Vec::new(), first);
+        }
+        let mut content = Vec::new();
+        data.read_to_end(&mut content).unwrap();
+        (content, self.reply())
+    }
+
+    /// The reply that ends a transfer: passes over 1yz.
+    #[track_caller]
+    pub(crate) fn final_reply(&mut self) -> Reply {
         loop {
             let reply = self.reply();
             if reply.code >= 200 {
@@ -111,99 +181,65 @@ impl Client {
         }
     }
 
-    /// PASV; the address that the 227 names.
-    pub fn pasv(&mut self) -> SocketAddr {
-        let reply = self.command("PASV");
-        assert_eq!(reply.code, 227, "{}", reply.text);
-        let inside = reply.text.split(['(', ')']).nth(1).unwrap();
-        let numbers: Vec<u8> = inside.split(',').map(|number| number.parse().unwrap()).collect();
-        let &[a, b, c, d, high, low] = numbers.as_slice() else { panic!("{}", reply.text) };
-        (Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])).into()
-    }
-
-    /// EPSV; the address to connect to.
-    pub fn epsv(&mut self) -> SocketAddr {
-        let reply = self.command("EPSV");
-        assert_eq!(reply.code, 229, "{}", reply.text);
-        let port = reply.text.split('|').nth(3).unwrap().parse().unwrap();
-        SocketAddr::new(self.stream().peer_addr().unwrap().ip(), port)
-    }
-
-    /// PASV and its data connection.
-    pub fn data(&mut self) -> TcpStream {
-        let to = self.pasv();
-        connect(self.from, to).unwrap()
-    }
-
-    /// Starts a transfer: data connection first, then the command, then its 150.
-    pub fn begin(&mut self, command: &str) -> TcpStream {
-        let data = self.data();
-        let reply = self.command(command);
-        assert_eq!(reply.code, 150, "{}", reply.text);
+    /// Starts a transfer: its data connection over PASV, its command, its 150.
+    #[track_caller]
+    pub(crate) fn begin(&mut self, command: &str) -> TcpStream {
+        let address = self.pasv();
+        let data = self.open(address);
+        self.command(command).expect(&[150]);
         data
     }
 
-    /// Uploads in good order; the final reply.
-    pub fn store(&mut self, name: &str, bytes: &[u8]) -> Reply {
-        let mut data = self.data();
-        self.send(format!("STOR {name}\r\n"));
-        data.write_all(bytes).unwrap();
-        drop(data);
-        self.final_reply()
+    /// The control connection itself.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.stream.get_ref()
     }
 
-    /// Downloads in good order; the bytes and the final reply.
-    pub fn retrieve(&mut self, command: &str) -> (Vec<u8>, Reply) {
-        let data = self.data();
-        self.send(format!("{command}\r\n"));
-        let (bytes, end) = read_to_end(data);
-        let reply = self.final_reply();
-        assert!(reply.code >= 400 || end == End::Fin, "reset, and yet {}", reply.text);
-        (bytes, reply)
+    /// Whether the other side has ended the control connection in order.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0]), Ok(0))
     }
 }
 
-/// A TCP connection from a chosen loopback address.
-pub fn connect(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+/// Connects with a limit on the wait and on each later read and write.
+pub(crate) fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-    if to.is_ipv4() && from != Ipv4Addr::LOCALHOST {
-        socket.bind(&SocketAddr::new(IpAddr::V4(from), 0).into())?;
+    if let Some(local) = from {
+        // The port is chosen at connect, when four numbers decide whether it is free.
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::new(local, 0).into())?;
     }
     socket.connect_timeout(&to.into(), PATIENCE)?;
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    Ok(socket.into())
+}
+
+/// Ends an upload: FIN, then waits until the other side has closed too.
+pub(crate) fn finish(mut data: TcpStream) {
+    data.shutdown(Shutdown::Write).unwrap();
+    let rest = data.read_to_end(&mut Vec::new());
+    assert_eq!(rest.unwrap(), 0, "nothing comes back on an upload");
 }
 
 /// Everything until the end, and which end it was.
-pub fn read_to_end(mut stream: TcpStream) -> (Vec<u8>, End) {
+#[track_caller]
+pub(crate) fn read_to_end(mut data: TcpStream) -> (Vec<u8>, End) {
     let mut bytes = Vec::new();
-    match stream.read_to_end(&mut bytes) {
+    match data.read_to_end(&mut bytes) {
         Ok(_) => (bytes, End::Fin),
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => (bytes, End::Reset),
         Err(error) => panic!("neither FIN nor RST: {error}"),
     }
 }
 
-/// Closes with RST.
-pub fn reset(stream: TcpStream) {
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+/// Sends FIN, unless the other side has reset the connection already.
+pub(crate) fn fin(data: &TcpStream) {
+    let _ = data.shutdown(Shutdown::Write);
 }
 
-/// Sends FIN and keeps reading.
-pub fn fin(stream: &TcpStream) {
-    // The other side may have reset it already.
-    let _ = stream.shutdown(Shutdown::Write);
-}
-
-/// Status and body of a GET.
-pub fn http_get(to: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = connect(Ipv4Addr::LOCALHOST, to).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+/// Ends a connection by RST.
+pub(crate) fn reset(data: TcpStream) {
+    SockRef::from(&data).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(data);
 }

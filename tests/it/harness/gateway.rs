@@ -1,147 +1,161 @@
-//! The gateway as its users run it: the built binary with a configuration file.
+//! The built `ftpgate` as a child process, with a configuration written for one test.
 
-use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
-use super::ftp::http_get;
 use super::process::Process;
-use super::{CONTROL_PORT, own_address, wait_for};
-
-/// The port of health and metrics.
-const HTTP_PORT: u16 = 9121;
-
-/// A gateway that is about to be started.
-pub struct Setup {
-    ip: Ipv4Addr,
-    endpoints: Vec<SocketAddr>,
-    /// Lines of further tables, or of `[upstream]`.
-    upstream: String,
-    tables: String,
-}
+use super::servers::Server;
+use super::{PATIENCE, address, eventually};
 
 /// A running gateway.
-pub struct Gateway {
-    ip: Ipv4Addr,
-    // Dropped before the directory that its log is in.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    /// Its control port.
+    pub(crate) address: SocketAddr,
+    http: SocketAddr,
+    audit: PathBuf,
     process: Process,
-    work: TempDir,
+    _directory: TempDir,
 }
 
-/// A gateway before this endpoint, on an address of its own, with Transfer Family's nine ports.
-pub fn before(endpoint: SocketAddr) -> Setup {
-    Setup {
-        ip: own_address(),
-        endpoints: vec![endpoint],
-        upstream: String::new(),
-        tables: String::new(),
-    }
+/// A gateway about to be started.
+#[derive(Debug)]
+pub(crate) struct GatewayOptions {
+    /// Lines by section of the configuration.
+    sections: BTreeMap<&'static str, Vec<String>>,
+    endpoints: Vec<SocketAddr>,
 }
 
-impl Setup {
-    /// One more endpoint.
-    pub fn or(mut self, endpoint: SocketAddr) -> Self {
-        self.endpoints.push(endpoint);
+impl GatewayOptions {
+    /// One more endpoint, tried after those before it.
+    pub(crate) fn or_to(mut self, server: &Server) -> Self {
+        self.endpoints.push(server.address);
         self
     }
 
-    /// A line of `[upstream]`.
-    pub fn upstream(mut self, line: &str) -> Self {
-        let _ = writeln!(self.upstream, "{line}");
-        self
+    /// The ports it announces; the nine of Transfer Family by default.
+    pub(crate) fn passive(self, ports: &str) -> Self {
+        self.set("passive", &format!("ports = \"{ports}\""))
     }
 
-    /// A table with its lines.
-    pub fn table(mut self, text: &str) -> Self {
-        let _ = writeln!(self.tables, "{text}");
+    /// A line of a section, such as `idle = "5s"` of `timeouts`.
+    pub(crate) fn set(mut self, section: &'static str, line: &str) -> Self {
+        self.sections.entry(section).or_default().push(line.into());
         self
     }
 
     /// Starts it and waits until it listens.
-    pub fn start(self) -> Gateway {
-        let (ip, work) = (self.ip, tempfile::tempdir().unwrap());
-        let audit = work.path().join("audit.log");
-        let mut text = format!(
-            "[[listener]]\naddress = \"{ip}:{CONTROL_PORT}\"\n\n[http]\naddress = \"{ip}:{HTTP_PORT}\"\n\n\
-             [audit]\npath = \"{}\"\n\n[log]\nlevel = \"debug\"\n\n[upstream]\n{}\n",
-            audit.display(),
-            self.upstream
-        );
-        for endpoint in &self.endpoints {
-            let _ = writeln!(text, "[[upstream.endpoint]]\naddress = \"{endpoint}\"");
+    pub(crate) fn start(self) -> Gateway {
+        let directory = TempDir::with_prefix("ftpgate-gateway-").unwrap();
+        let host = IpAddr::from(address::unused());
+        let (listener, http) = (SocketAddr::new(host, 2121), SocketAddr::new(host, 9121));
+        let audit = directory.path().join("audit.jsonl");
+        let mut text = String::new();
+        let gateway = self
+            .set("http", &format!("address = \"{http}\""))
+            .set("audit", &format!("path = \"{}\"", audit.display()))
+            .set("log", "level = \"debug\"");
+        for (section, lines) in &gateway.sections {
+            text += &format!("[{section}]\n{}\n", lines.join("\n"));
         }
-        text += &self.tables;
-        let config = work.path().join("ftpgate.toml");
-        std::fs::write(&config, text).unwrap();
+        text += &format!("[[listener]]\naddress = \"{listener}\"\n");
+        for endpoint in &gateway.endpoints {
+            text += &format!("[[upstream.endpoint]]\naddress = \"{endpoint}\"\n");
+        }
+        let configuration = directory.path().join("ftpgate.toml");
+        fs::write(&configuration, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
-        command.arg("serve").arg("--config").arg(&config);
-        let mut process = Process::start(&mut command, &work.path().join("gateway.log"));
-        wait_for("the gateway", || {
-            process.must_run();
-            process.log().contains("listening: ").then_some(())
+        command.args(["serve", "--config"]).arg(configuration);
+        let mut process = Process::start("ftpgate", command, &directory.path().join("log"));
+        eventually("the gateway to listen", || {
+            assert!(process.is_running(), "ftpgate has ended: {}", process.output());
+            process.output().contains(&format!("listening: {listener}")).then_some(())
         });
-        Gateway { ip, work, process }
+        Gateway { address: listener, http, audit, process, _directory: directory }
     }
 }
 
 impl Gateway {
-    pub fn ip(&self) -> Ipv4Addr {
-        self.ip
+    /// A gateway before this server.
+    pub(crate) fn to(server: &Server) -> GatewayOptions {
+        Self::to_address(server.address)
     }
 
-    pub fn address(&self) -> SocketAddr {
-        (self.ip, CONTROL_PORT).into()
-    }
-
-    /// SIGKILL.
-    pub fn kill(&mut self) {
-        self.process.kill();
-    }
-
-    pub fn terminate(&self) {
-        self.process.signal(Signal::TERM);
-    }
-
-    pub fn wait(&mut self) -> ExitStatus {
-        self.process.wait()
-    }
-
-    pub fn log(&self) -> String {
-        self.process.log()
-    }
-
-    pub fn audit_path(&self) -> PathBuf {
-        self.work.path().join("audit.log")
+    /// A gateway before whatever is at that address.
+    pub(crate) fn to_address(endpoint: SocketAddr) -> GatewayOptions {
+        GatewayOptions { sections: BTreeMap::new(), endpoints: vec![endpoint] }
     }
 
     /// The audit lines so far.
-    pub fn audit(&self) -> Vec<serde_json::Value> {
-        let text = std::fs::read_to_string(self.audit_path()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let text = fs::read_to_string(&self.audit).unwrap_or_default();
+        text.split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
-    /// Waits for an audit line that is as wanted.
-    pub fn audit_line(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
-        wait_for("an audit line", || self.audit().into_iter().find(&wanted))
+    /// Waits for so many audit lines; they are written off the data path.
+    pub(crate) fn audit_lines(&self, count: usize) -> Vec<Value> {
+        eventually(&format!("{count} audit lines"), || {
+            let lines = self.audit();
+            (lines.len() >= count).then_some(lines)
+        })
     }
 
-    /// Status and body of a GET.
-    pub fn get(&self, path: &str) -> (u16, String) {
-        http_get((self.ip, HTTP_PORT).into(), path)
+    /// Waits for the audit line of that path.
+    pub(crate) fn audit_line(&self, path: &str) -> Value {
+        eventually(&format!("the audit line of {path}"), || {
+            self.audit().into_iter().find(|line| line["path"] == path)
+        })
     }
 
-    /// The value of one series of /metrics.
-    pub fn metric(&self, series: &str) -> f64 {
-        let (_, text) = self.get("/metrics");
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
+    /// What its HTTP port answers to GET: the status and the body.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: ftpgate\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.into())
     }
 
-    pub fn proc(&self, file: &str) -> String {
-        self.process.proc(file)
+    /// The value of one series, such as `ftpgate_sessions` or `ftpgate_logins_total{result="accepted"}`.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let (status, metrics) = self.get("/metrics");
+        assert_eq!(status, 200);
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no series {series} in:\n{metrics}")).parse().unwrap()
+    }
+
+    /// Its log so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Asks it to drain and end.
+    pub(crate) fn sigterm(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Kills it outright.
+    pub(crate) fn sigkill(&mut self) {
+        self.process.sigkill();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
     }
 }

@@ -1,56 +1,52 @@
-//! What the tests stand on: servers, the gateway as its users run it, clients, hostile peers.
+//! What the tests are made of: servers, gateways and clients that can be started in one line.
 
-pub mod apache;
-pub mod ftp;
-pub mod gateway;
-pub mod process;
-pub mod scripted;
-pub mod tap;
+pub(crate) mod address;
+pub(crate) mod clients;
+pub(crate) mod ftp;
+pub(crate) mod gateway;
+pub(crate) mod process;
+pub(crate) mod scripted;
+pub(crate) mod servers;
+pub(crate) mod tap;
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// The longest that anything in a test may take before it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Control ports of servers and gateways; each has an address of its own.
-pub const CONTROL_PORT: u16 = 2121;
+/// Longer than anything takes that works, on a machine busy with other tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A loopback address that nothing else of this test run uses.
-pub fn own_address() -> Ipv4Addr {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let [_, _, high, low] = number.to_be_bytes();
-    // 127.0 is left to people and 127.1 to 127.63 to other runs on this machine.
-    let run = 64 + u8::try_from(std::process::id() % 128).unwrap();
-    Ipv4Addr::new(127, run, high, low.wrapping_add(1))
-}
-
-/// A file that `tests/run` has put in place.
-pub fn stand_in(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/stand-ins").join(name);
-    assert!(path.exists(), "{} is missing: tests/run installs it", path.display());
-    path
-}
-
-/// Looks again and again until there is something to see.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// Asks until there is an answer, and panics when there is none within [`PATIENCE`].
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(seen) = look() {
-            return seen;
+        if let Some(answer) = ask() {
+            return answer;
         }
-        assert!(Instant::now() < deadline, "waited too long for {what}");
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Bytes that differ at each place and from file to file (xorshift, Marsaglia 2003).
-pub fn sample(size: usize, seed: u64) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15 ^ seed.wrapping_mul(0x2545_f491_4f6c_dd1d).max(1);
+/// Where `tests/run` has put what it fetched.
+pub(crate) fn stand_in(path: &str) -> PathBuf {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/stand-ins")).join(path);
+    assert!(path.exists(), "{} is missing: tests/run fetches it", path.display());
+    path
+}
+
+/// A number below `limit` that looks random and is the same each time for one seed.
+pub(crate) fn number(seed: u64, limit: usize) -> usize {
+    let eight = bytes(seed.wrapping_add(7919), 8).try_into().unwrap();
+    // A power of two's bits are the weakest; a remainder by anything else is good enough.
+    (u64::from_le_bytes(eight) >> 8) as usize % limit
+}
+
+/// Bytes that look random and are the same each time for one seed.
+pub(crate) fn bytes(seed: u64, size: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut bytes = Vec::with_capacity(size + 8);
     while bytes.len() < size {
+        // xorshift64 (Marsaglia 2003).
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -58,10 +54,4 @@ pub fn sample(size: usize, seed: u64) -> Vec<u8> {
     }
     bytes.truncate(size);
     bytes
-}
-
-/// A number below `limit`, other for each seed: where to cut, how long to make a file.
-pub fn random(limit: usize, seed: u64) -> usize {
-    let bytes = sample(8, seed.wrapping_add(0xf7b)).try_into().unwrap();
-    usize::try_from(u64::from_le_bytes(bytes) % u64::try_from(limit).unwrap()).unwrap()
 }

@@ -1,73 +1,101 @@
-//! A child process that ends with its test.
+//! Child processes that never outlive the tests, and whose output is shown when a test fails.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Sender, channel};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A running program; killed when dropped.
-pub struct Process {
+use super::eventually;
+
+/// A running server or gateway; dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
-    /// Starts it with its output in `log`.
-    pub fn start(command: &mut Command, log: &Path) -> Self {
+    /// Starts `command` with its output going to `log`.
+    pub(crate) fn start(name: &str, command: Command, log: &Path) -> Self {
         let file = File::create(log).unwrap();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("{command:?}: {error}; tests/run installs what is missing")
-            });
-        Self { child, log: log.to_owned() }
+        let mut bound = bind_to_this_process(&command);
+        bound.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        let child = spawn(bound)
+            .unwrap_or_else(|error| panic!("{name}: {:?}: {error}", command.get_program()));
+        Self { name: name.into(), child, log: log.into() }
     }
 
     /// What it has written so far.
-    pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    pub(crate) fn output(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
     }
 
-    /// Fails the test if it has ended.
-    pub fn must_run(&mut self) {
-        if let Some(status) = self.child.try_wait().unwrap() {
-            panic!("it has ended with {status}:\n{}", self.log());
-        }
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
-    /// Its resident memory and the like: the text of a file under /proc.
-    pub fn proc(&self, file: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
-    }
-
-    pub fn signal(&self, signal: Signal) {
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// SIGKILL, and waits until it is gone.
-    pub fn kill(&mut self) {
+    /// Kills it outright.
+    pub(crate) fn sigkill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    pub fn wait(&mut self) -> ExitStatus {
-        super::wait_for("a process to end", || self.child.try_wait().unwrap())
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        eventually(&format!("the end of {}", self.name), || self.child.try_wait().unwrap())
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let log = self.log();
-            let tail: Vec<&str> = log.lines().rev().take(400).collect();
-            eprintln!("--- {} ---", self.log.display());
-            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            let output = self.output();
+            let lines: Vec<&str> = output.lines().collect();
+            eprintln!("--- {}: the end of its log", self.name);
+            lines[lines.len().saturating_sub(60)..].iter().for_each(|line| eprintln!("{line}"));
         }
     }
+}
+
+/// The same command, killed by the kernel when the test process dies in whatever way.
+fn bind_to_this_process(command: &Command) -> Command {
+    let mut bound = Command::new("setpriv");
+    bound.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        value.map(|value| bound.env(name, value));
+    }
+    command.get_current_dir().map(|directory| bound.current_dir(directory));
+    bound
+}
+
+/// Spawns from a thread that lives as long as the process does: the kernel's death signal is
+/// about the thread that spawned, and a test's thread may end before its server is to.
+fn spawn(command: Command) -> std::io::Result<Child> {
+    type Order = (Command, Sender<std::io::Result<Child>>);
+    static SPAWNER: OnceLock<Sender<Order>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (orders, inbox) = channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in inbox {
+                let _ = answer.send(command.spawn());
+            }
+        });
+        orders
+    });
+    let (answer, outcome) = channel();
+    spawner.send((command, answer)).unwrap();
+    outcome.recv().unwrap()
 }

@@ -5,11 +5,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use super::ftp::{fin, reset};
-use super::{CONTROL_PORT, own_address, sample};
+use super::{address, bytes};
 
 /// How it cuts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// The data connection by RST; then it says 426.
     ResetData,
     /// Both connections by RST.
@@ -20,13 +20,13 @@ pub enum Cut {
 
 /// A server whose transfers all end as [`Cut`] says, after `n` bytes of `RETR cut-after-n` or
 /// `STOR cut-after-n`.
-pub struct ScriptedServer {
+pub(crate) struct ScriptedServer {
     address: SocketAddr,
 }
 
 impl ScriptedServer {
-    pub fn start(cut: Cut) -> Self {
-        let listener = TcpListener::bind((own_address(), CONTROL_PORT)).unwrap();
+    pub(crate) fn start(cut: Cut) -> Self {
+        let listener = TcpListener::bind((address::unused(), 2121)).unwrap();
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -36,7 +36,7 @@ impl ScriptedServer {
         Self { address }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }
@@ -61,7 +61,7 @@ fn serve(control: TcpStream, cut: Cut) -> Option<()> {
                 say("150 go")?;
                 let (mut data, _) = passive.accept().ok()?;
                 if verb == "RETR" {
-                    data.write_all(&sample(after, 1)).ok()?;
+                    data.write_all(&bytes(1, after)).ok()?;
                 } else {
                     data.read_exact(&mut vec![0; after]).ok()?;
                 }

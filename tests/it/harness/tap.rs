@@ -6,35 +6,35 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use super::eventually;
 use super::ftp::connect;
-use super::wait_for;
 
 /// What was said, in the server's order.
 #[derive(Debug, Clone)]
-pub struct Said {
+struct Said {
     /// The number of the control connection.
-    pub session: usize,
+    session: usize,
     /// By the server, or else by the gateway.
-    pub server: bool,
-    pub line: String,
+    server: bool,
+    line: String,
 }
 
 /// A tap before one server.
-pub struct Tap {
+pub(crate) struct Tap {
     address: SocketAddr,
     said: Arc<Mutex<Vec<Said>>>,
 }
 
 impl Tap {
     /// On the server's own address, so that its passive ports are the tap's.
-    pub fn before(server: SocketAddr) -> Self {
+    pub(crate) fn before(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((server.ip(), server.port() + 1)).unwrap();
         let (address, said) = (listener.local_addr().unwrap(), Arc::default());
         let record: Arc<Mutex<Vec<Said>>> = Arc::clone(&said);
         thread::spawn(move || {
             for (session, gateway) in listener.incoming().flatten().enumerate() {
                 // A server that was killed is not there.
-                let Ok(server) = connect([127, 0, 0, 1].into(), server) else { continue };
+                let Ok(server) = connect(server, None) else { continue };
                 let (to_server, to_gateway) =
                     (server.try_clone().unwrap(), gateway.try_clone().unwrap());
                 let (a, b) = (Arc::clone(&record), Arc::clone(&record));
@@ -48,20 +48,13 @@ impl Tap {
         Self { address, said }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether a transfer command that names `file` has gone by and been promised a transfer.
-    pub fn has_begun(&self, file: &str) -> bool {
-        let said = self.said.lock().unwrap();
-        let Some(at) = said.iter().position(|said| said.line.ends_with(file)) else { return false };
-        said[at..].iter().any(|said| said.server && said.line.starts_with("150"))
-    }
-
     /// The server's final reply to the transfer command that names `file`, once it has come.
-    pub fn verdict(&self, file: &str) -> u16 {
-        wait_for("the server's verdict", || {
+    pub(crate) fn verdict(&self, file: &str) -> u16 {
+        eventually("the server's verdict", || {
             let said = self.said.lock().unwrap();
             let at = said.iter().position(|said| !said.server && said.line.ends_with(file))?;
             let session = said[at].session;

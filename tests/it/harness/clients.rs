@@ -1,0 +1,317 @@
+//! FTP clients as people have them, one short run per operation.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::servers::PASSWORD;
+
+/// Seconds that one run may take; a client that hangs is a failure, not a wait.
+const TIME_LIMIT: &str = "60";
+
+/// Which client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    Curl,
+    Ftplib,
+    Lftp,
+    Tnftp,
+}
+
+/// How it asks for a data connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Epsv,
+    Pasv,
+}
+
+/// What it is to do, with paths relative to the login directory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Operation<'a> {
+    Append {
+        local: &'a Path,
+        remote: &'a str,
+    },
+    Delete(&'a str),
+    Download {
+        remote: &'a str,
+        local: &'a Path,
+    },
+    /// With the trailing slash left out.
+    List(&'a str),
+    MakeDirectory(&'a str),
+    Mlsd(&'a str),
+    Nlst(&'a str),
+    RemoveDirectory(&'a str),
+    Rename {
+        from: &'a str,
+        to: &'a str,
+    },
+    /// Completes what is there of `local`.
+    Resume {
+        remote: &'a str,
+        local: &'a Path,
+    },
+    Upload {
+        local: &'a Path,
+        remote: &'a str,
+    },
+}
+
+/// Where to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) user: &'a str,
+    pub(crate) mode: Mode,
+}
+
+impl Client {
+    pub(crate) const ALL: [Self; 4] = [Self::Curl, Self::Lftp, Self::Tnftp, Self::Ftplib];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Curl => "curl",
+            Self::Ftplib => "ftplib",
+            Self::Lftp => "lftp",
+            Self::Tnftp => "tnftp",
+        }
+    }
+
+    /// Runs the operation in a process of its own: what it printed, or how it failed.
+    pub(crate) fn run(
+        self,
+        target: Target<'_>,
+        operation: Operation<'_>,
+    ) -> Result<String, String> {
+        let scratch = tempfile::tempdir().unwrap();
+        let (mut command, script) = match self {
+            Self::Curl => (curl(target, operation), String::new()),
+            Self::Ftplib => (ftplib(target, operation), FTPLIB.into()),
+            Self::Lftp => (limited("lftp"), lftp(target, operation)),
+            Self::Tnftp => (tnftp(), tnftp_script(target, operation)),
+        };
+        let input = scratch.path().join("script");
+        std::fs::write(&input, script).unwrap();
+        // Neither the user's settings nor a proxy may interfere.
+        command.env("HOME", scratch.path()).env("LC_ALL", "C.UTF-8");
+        ["ftp_proxy", "FTP_PROXY", "all_proxy", "ALL_PROXY"].iter().for_each(|name| {
+            command.env_remove(name);
+        });
+        let output = command.stdin(Stdio::from(File::open(&input).unwrap())).output().unwrap();
+        let printed = [&output.stdout[..], &output.stderr[..]]
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            .concat();
+        // tnftp's exit code says nothing about commands that it read.
+        let refused = self == Self::Tnftp
+            && printed.lines().any(|line| line.starts_with(['4', '5']) && code(line).is_some());
+        if output.status.success() && !refused {
+            Ok(printed)
+        } else {
+            Err(format!("{}: {printed}", output.status))
+        }
+    }
+}
+
+/// The reply code that a line opens with.
+fn code(line: &str) -> Option<u16> {
+    let (code, rest) = line.split_at_checked(3)?;
+    rest.starts_with([' ', '-']).then(|| code.parse().ok()).flatten()
+}
+
+fn limited(program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=1", TIME_LIMIT, program]);
+    command
+}
+
+fn curl(target: Target<'_>, operation: Operation<'_>) -> Command {
+    let mut curl = limited("curl");
+    // By itself curl does not go where 227 points.
+    curl.args(["-q", "-sS", "--no-ftp-skip-pasv-ip", "-u", &format!("{}:{PASSWORD}", target.user)]);
+    if target.mode == Mode::Pasv {
+        curl.arg("--disable-epsv");
+    }
+    let url = |path: &str| {
+        let path: String = path
+            .bytes()
+            .map(|byte| match byte {
+                b'/' | b'.' | b'-' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => {
+                    char::from(byte).to_string()
+                }
+                _ => format!("%{byte:02X}"),
+            })
+            .collect();
+        format!("ftp://{}/{path}", target.address)
+    };
+    // Without a file to fetch, curl still wants to look at a directory.
+    let quote = |curl: &mut Command, lines: &[String]| {
+        lines.iter().for_each(|line| {
+            curl.args(["-Q", line]);
+        });
+        curl.args(["--head", &url("")]);
+    };
+    match operation {
+        Operation::Append { local, remote } => {
+            curl.args(["--append", "-T"]).arg(local).arg(url(remote));
+        }
+        Operation::Delete(path) => quote(&mut curl, &[format!("DELE {path}")]),
+        Operation::Download { remote, local } => {
+            curl.arg("-o").arg(local).arg(url(remote));
+        }
+        Operation::List(path) => {
+            curl.arg(url(path) + "/");
+        }
+        Operation::MakeDirectory(path) => quote(&mut curl, &[format!("MKD {path}")]),
+        Operation::Mlsd(path) => {
+            curl.args(["-X", "MLSD"]).arg(url(path) + "/");
+        }
+        Operation::Nlst(path) => {
+            curl.arg("--list-only").arg(url(path) + "/");
+        }
+        Operation::RemoveDirectory(path) => quote(&mut curl, &[format!("RMD {path}")]),
+        Operation::Rename { from, to } => {
+            quote(&mut curl, &[format!("RNFR {from}"), format!("RNTO {to}")])
+        }
+        Operation::Resume { remote, local } => {
+            curl.args(["-C", "-", "-o"]).arg(local).arg(url(remote));
+        }
+        Operation::Upload { local, remote } => {
+            curl.arg("-T").arg(local).arg(url(remote));
+        }
+    }
+    curl
+}
+
+fn lftp(target: Target<'_>, operation: Operation<'_>) -> String {
+    let epsv = target.mode == Mode::Epsv;
+    let settings = format!(
+        "set cmd:fail-exit yes\nset net:max-retries 1\nset net:timeout 20\nset ftp:ssl-allow no\n\
+         set ftp:fix-pasv-address no\nset ftp:prefer-epsv {epsv}\nset ftp:use-mdtm no\n\
+         set ftp:use-mlsd {mlsd}\nset ftp:charset UTF-8\nset file:charset UTF-8\nset cmd:interactive no\n",
+        mlsd = matches!(operation, Operation::Mlsd(_)),
+    );
+    let line = match operation {
+        Operation::Append { local, remote } => {
+            format!("put -c \"{}\" -o \"{remote}\"", local.display())
+        }
+        Operation::Delete(path) => format!("rm \"{path}\""),
+        Operation::Download { remote, local } => {
+            format!("get \"{remote}\" -o \"{}\"", local.display())
+        }
+        Operation::List(path) => format!("ls \"{path}/\""),
+        Operation::MakeDirectory(path) => format!("mkdir \"{path}\""),
+        Operation::Mlsd(path) => format!("cls -1 \"{path}/\""),
+        Operation::Nlst(path) => format!("nlist \"{path}/\""),
+        Operation::RemoveDirectory(path) => format!("rmdir \"{path}\""),
+        Operation::Rename { from, to } => format!("mv \"{from}\" \"{to}\""),
+        Operation::Resume { remote, local } => {
+            format!("get -c \"{remote}\" -o \"{}\"", local.display())
+        }
+        Operation::Upload { local, remote } => {
+            format!("put \"{}\" -o \"{remote}\"", local.display())
+        }
+    };
+    format!("{settings}open -u {},{PASSWORD} ftp://{}\n{line}\n", target.user, target.address)
+}
+
+fn tnftp() -> Command {
+    let mut tnftp = limited("tnftp");
+    tnftp.args(["-n", "-i", "-v"]);
+    tnftp
+}
+
+fn tnftp_script(target: Target<'_>, operation: Operation<'_>) -> String {
+    let line = match operation {
+        Operation::Append { local, remote } => {
+            format!("append \"{}\" \"{remote}\"", local.display())
+        }
+        Operation::Delete(path) => format!("delete \"{path}\""),
+        Operation::Download { remote, local } => {
+            format!("get \"{remote}\" \"{}\"", local.display())
+        }
+        Operation::List(path) => format!("ls \"{path}\""),
+        Operation::MakeDirectory(path) => format!("mkdir \"{path}\""),
+        Operation::Mlsd(path) => format!("mlsd \"{path}\""),
+        Operation::Nlst(path) => format!("nlist \"{path}\""),
+        Operation::RemoveDirectory(path) => format!("rmdir \"{path}\""),
+        Operation::Rename { from, to } => format!("rename \"{from}\" \"{to}\""),
+        Operation::Resume { remote, local } => {
+            format!("reget \"{remote}\" \"{}\"", local.display())
+        }
+        Operation::Upload { local, remote } => format!("put \"{}\" \"{remote}\"", local.display()),
+    };
+    // EPSV is its default, and a word of its own turns it off.
+    let epsv = if target.mode == Mode::Pasv { "epsv4\n" } else { "" };
+    format!(
+        "open {} {}\nuser {} {PASSWORD}\nbinary\n{epsv}{line}\nquit\n",
+        target.address.ip(),
+        target.address.port(),
+        target.user
+    )
+}
+
+fn ftplib(target: Target<'_>, operation: Operation<'_>) -> Command {
+    let (host, port) = (target.address.ip().to_string(), target.address.port().to_string());
+    let mode = if target.mode == Mode::Epsv { "EPSV" } else { "PASV" };
+    let mut python = limited("python3");
+    python.args(["-", &host, &port, target.user, PASSWORD, mode]);
+    match operation {
+        Operation::Append { local, remote } => python.arg("append").arg(local).arg(remote),
+        Operation::Delete(path) => python.args(["delete", path]),
+        Operation::Download { remote, local } => python.args(["download", remote]).arg(local),
+        Operation::List(path) => python.args(["list", path]),
+        Operation::MakeDirectory(path) => python.args(["mkd", path]),
+        Operation::Mlsd(path) => python.args(["mlsd", path]),
+        Operation::Nlst(path) => python.args(["nlst", path]),
+        Operation::RemoveDirectory(path) => python.args(["rmd", path]),
+        Operation::Rename { from, to } => python.args(["rename", from, to]),
+        Operation::Resume { remote, local } => python.args(["resume", remote]).arg(local),
+        Operation::Upload { local, remote } => python.arg("upload").arg(local).arg(remote),
+    };
+    python
+}
+
+/// Arguments: host, port, user, password, EPSV or PASV, operation, its arguments.
+const FTPLIB: &str = r#"
+import ftplib, os, sys
+host, port, user, password, mode, operation, *paths = sys.argv[1:]
+
+class Client(ftplib.FTP):
+    # By itself ftplib does not go where 227 points.
+    trust_server_pasv_ipv4_address = True
+
+    def makepasv(self):
+        if mode == "PASV":
+            return super().makepasv()
+        return ftplib.parse229(self.sendcmd("EPSV"), self.sock.getpeername())
+
+ftp = Client(timeout=30)
+ftp.connect(host, int(port))
+ftp.login(user, password)
+match operation:
+    case "append":
+        ftp.storbinary("APPE " + paths[1], open(paths[0], "rb"))
+    case "delete":
+        ftp.delete(paths[0])
+    case "download":
+        ftp.retrbinary("RETR " + paths[0], open(paths[1], "wb").write, 1 << 20)
+    case "list":
+        ftp.dir(paths[0])
+    case "mkd":
+        ftp.mkd(paths[0])
+    case "mlsd":
+        print("\n".join(name for name, facts in ftp.mlsd(paths[0])))
+    case "nlst":
+        print("\n".join(ftp.nlst(paths[0])))
+    case "rmd":
+        ftp.rmd(paths[0])
+    case "rename":
+        ftp.rename(*paths)
+    case "resume":
+        ftp.retrbinary("RETR " + paths[0], open(paths[1], "ab").write, 1 << 20, os.path.getsize(paths[1]))
+    case "upload":
+        ftp.storbinary("STOR " + paths[1], open(paths[0], "rb"), 1 << 20)
+ftp.quit()
+"#;

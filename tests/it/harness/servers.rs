@@ -1,0 +1,317 @@
+//! Real FTP servers as child processes, each with an address, a directory and a log of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{PATIENCE, address, eventually, stand_in};
+
+/// The control port of every server here.
+const PORT: u16 = 2121;
+/// What every account here is opened with.
+pub(crate) const PASSWORD: &str = "secret";
+/// The same as crypt(3) keeps it.
+const PASSWORD_HASH: &str = "$6$gateway$h6LI3xBIl2uJZe0zsgVPD6p6TXul7ZKo/oJX6uqnFZApvLjLQ6lOMIyXU7hski7l.d6x56kd4iDgi05zSIi491";
+/// Debian's `nobody` and `nogroup`.
+const NOBODY: u32 = 65534;
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    ApacheFtpServer,
+    ProFtpd,
+    PureFtpd,
+    Vsftpd,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    /// Its control port.
+    pub(crate) address: SocketAddr,
+    /// The directory that its user sees as `/`.
+    pub(crate) root: PathBuf,
+    process: Process,
+    _directory: TempDir,
+}
+
+/// A server about to be started.
+#[derive(Debug)]
+pub(crate) struct ServerOptions {
+    kind: Kind,
+    passive: String,
+    root: Option<PathBuf>,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::ApacheFtpServer, Self::ProFtpd, Self::Vsftpd, Self::PureFtpd];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ApacheFtpServer => "Apache FtpServer",
+            Self::ProFtpd => "proftpd",
+            Self::PureFtpd => "pure-ftpd",
+            Self::Vsftpd => "vsftpd",
+        }
+    }
+
+    /// The account that may write; its password is [`PASSWORD`].
+    pub(crate) const fn user(self) -> &'static str {
+        match self {
+            // Any other user of vsftpd would have to be a user of this machine.
+            Self::Vsftpd => "anonymous",
+            _ => "alice",
+        }
+    }
+}
+
+impl ServerOptions {
+    /// The ports it may announce; many by default, so that it never is the bottleneck.
+    pub(crate) fn passive(mut self, ports: &str) -> Self {
+        self.passive = ports.into();
+        self
+    }
+
+    /// Serve this directory, which may be another server's too.
+    pub(crate) fn root(mut self, root: &Path) -> Self {
+        self.root = Some(root.into());
+        self
+    }
+
+    /// Starts it and waits for its banner.
+    pub(crate) fn start(self) -> Server {
+        let directory = TempDir::with_prefix("ftpgate-server-").unwrap();
+        // Servers drop their privileges and must still get here.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let root = self.root.clone().unwrap_or_else(|| directory.path().join("root"));
+        fs::create_dir_all(&root).unwrap();
+        let host = address::unused();
+        let command = match self.kind {
+            Kind::ApacheFtpServer => self.apache_ftpserver(directory.path(), &root, host),
+            Kind::ProFtpd => self.proftpd(directory.path(), &root, host),
+            Kind::PureFtpd => self.pure_ftpd(directory.path(), &root, host),
+            Kind::Vsftpd => self.vsftpd(directory.path(), &root, host),
+        };
+        let mut process = Process::start(self.kind.name(), command, &directory.path().join("log"));
+        let address = SocketAddr::from((host, PORT));
+        eventually("a server's banner", || {
+            assert!(process.is_running(), "{} has ended: {}", self.kind.name(), process.output());
+            banner(address)
+        });
+        Server { kind: self.kind, address, root, process, _directory: directory }
+    }
+
+    fn apache_ftpserver(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
+        let users = directory.join("users.properties");
+        fs::write(
+            directory.join("ftpserver.xml"),
+            format!(
+                r#"<server xmlns="http://mina.apache.org/ftpserver/spring/v1" id="server"
+  xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
+  xsi:schemaLocation="http://mina.apache.org/ftpserver/spring/v1 http://mina.apache.org/ftpserver/ftpserver-1.0.xsd"
+  max-logins="5000" max-threads="700" anon-enabled="false" login-failure-delay="0" max-login-failures="1000">
+  <listeners>
+    <nio-listener name="default" local-address="{host}" port="{PORT}" idle-timeout="600">
+      <data-connection idle-timeout="60">
+        <active enabled="false"/>
+        <passive ports="{ports}" address="{host}"/>
+      </data-connection>
+    </nio-listener>
+  </listeners>
+  <file-user-manager file="{users}" encrypt-passwords="clear"/>
+</server>"#,
+                ports = self.passive,
+                users = users.display(),
+            ),
+        )
+        .unwrap();
+        let mut account = String::new();
+        for (key, value) in [
+            ("userpassword", PASSWORD),
+            ("homedirectory", &root.to_string_lossy()),
+            ("enableflag", "true"),
+            ("writepermission", "true"),
+            // 0: without limit.
+            ("maxloginnumber", "0"),
+            ("maxloginperip", "0"),
+            ("idletime", "0"),
+            ("uploadrate", "0"),
+            ("downloadrate", "0"),
+        ] {
+            account += &format!("ftpserver.user.{}.{key}={value}\n", self.kind.user());
+        }
+        fs::write(&users, account).unwrap();
+        let mut java = Command::new("java");
+        // It is to start fast and leave the cores to others.
+        java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-Xss256k"])
+            .args(["-Dfile.encoding=UTF-8", "-Dsun.jnu.encoding=UTF-8"])
+            .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+            .env("LC_ALL", "C.UTF-8")
+            .arg("-cp")
+            .arg(stand_in("apache-ftpserver").join("*"))
+            .arg("org.apache.ftpserver.main.CommandLine")
+            // Spring takes every path as relative.
+            .arg("ftpserver.xml")
+            .current_dir(directory);
+        java
+    }
+
+    fn proftpd(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
+        let configuration = directory.join("proftpd.conf");
+        let users = directory.join("users");
+        fs::write(
+            &users,
+            format!("{}:{PASSWORD_HASH}:0:0::{}:/bin/sh\n", self.kind.user(), root.display()),
+        )
+        .unwrap();
+        fs::set_permissions(&users, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(
+            &configuration,
+            format!(
+                "ServerType standalone\nDefaultAddress {host}\nPort {PORT}\nSocketBindTight on\nUseIPv6 off\n\
+                 User root\nGroup root\nRootLogin on\nAuthOrder mod_auth_file.c\nAuthUserFile {users}\n\
+                 RequireValidShell off\nDefaultRoot {root}\nPassivePorts {ports}\nAllowOverwrite on\n\
+                 AllowStoreRestart on\nAllowRetrieveRestart on\nMaxInstances none\nUseReverseDNS off\n\
+                 DelayEngine off\nWtmpLog off\nTransferLog none\nSystemLog none\n\
+                 PidFile {directory}/pid\nScoreboardFile {directory}/scoreboard\n",
+                users = users.display(),
+                root = root.display(),
+                ports = self.passive.replace('-', " "),
+                directory = directory.display(),
+            ),
+        )
+        .unwrap();
+        let mut proftpd = Command::new(stand_in("proftpd-core/usr/sbin/proftpd"));
+        proftpd.args(["--nodaemon", "--quiet", "--config"]).arg(configuration);
+        proftpd
+    }
+
+    fn pure_ftpd(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
+        // It serves nobody whose user id is root's.
+        chown(root, Some(NOBODY), Some(NOBODY)).unwrap();
+        let users = directory.join("users");
+        let line = format!(
+            "{}:{PASSWORD_HASH}:{NOBODY}:{NOBODY}::{}/./",
+            self.kind.user(),
+            root.display()
+        );
+        fs::write(&users, format!("{line}::::::::::::\n")).unwrap();
+        let database = directory.join("users.pdb");
+        let mkdb = Command::new(stand_in("pure-ftpd/usr/bin/pure-pw"))
+            .arg("mkdb")
+            .arg(&database)
+            .arg("-f")
+            .arg(&users)
+            .status()
+            .unwrap();
+        assert!(mkdb.success());
+        let mut pure_ftpd = Command::new(stand_in("pure-ftpd/usr/sbin/pure-ftpd"));
+        pure_ftpd
+            .args(["-4", "-H", "-c", "1000", "-C", "1000", "-u", "1"])
+            .arg("-S")
+            .arg(format!("{host},{PORT}"))
+            .arg("-p")
+            .arg(self.passive.replace('-', ":"))
+            .arg("-l")
+            .arg(format!("puredb:{}", database.display()))
+            .arg("-g")
+            .arg(directory.join("pid"));
+        pure_ftpd
+    }
+
+    fn vsftpd(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
+        let configuration = directory.join("vsftpd.conf");
+        let (low, high) = self.passive.split_once('-').unwrap();
+        fs::write(
+            &configuration,
+            format!(
+                "listen=YES\nlisten_address={host}\nlisten_port={PORT}\nbackground=NO\n\
+                 anonymous_enable=YES\nno_anon_password=NO\nlocal_enable=NO\nanon_root={root}\n\
+                 write_enable=YES\nanon_upload_enable=YES\nanon_mkdir_write_enable=YES\n\
+                 anon_other_write_enable=YES\nanon_umask=022\nanon_world_readable_only=NO\n\
+                 run_as_launching_user=YES\nallow_writeable_chroot=YES\nseccomp_sandbox=NO\n\
+                 isolate=NO\nisolate_network=NO\nnopriv_user=root\nftp_username=root\n\
+                 secure_chroot_dir={directory}\nconnect_from_port_20=NO\nxferlog_enable=NO\n\
+                 pasv_min_port={low}\npasv_max_port={high}\nmax_clients=0\nmax_per_ip=0\n",
+                root = root.display(),
+                directory = directory.display(),
+            ),
+        )
+        .unwrap();
+        let mut vsftpd = Command::new(stand_in("vsftpd/usr/sbin/vsftpd"));
+        vsftpd.arg(configuration);
+        vsftpd
+    }
+}
+
+impl Server {
+    /// A server with defaults.
+    pub(crate) fn start(kind: Kind) -> Self {
+        Self::options(kind).start()
+    }
+
+    /// A server to be adjusted first.
+    pub(crate) fn options(kind: Kind) -> ServerOptions {
+        ServerOptions { kind, passive: "20000-20999".into(), root: None }
+    }
+
+    /// A path in the directory that clients see as `/`.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Creates a directory that its user may write to.
+    pub(crate) fn create_dir(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(&path).unwrap();
+        self.own(&path);
+        path
+    }
+
+    /// Puts a file there.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        self.own(&path);
+    }
+
+    /// What a file there holds now.
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name))
+            .unwrap_or_else(|error| panic!("{name} on {}: {error}", self.kind.name()))
+    }
+
+    fn own(&self, path: &Path) {
+        if self.kind == Kind::PureFtpd {
+            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
+
+    /// Stops it (SIGSTOP) or lets it go on (SIGCONT), for instance.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Kills it outright.
+    pub(crate) fn sigkill(&mut self) {
+        self.process.sigkill();
+    }
+}
+
+/// Its first line, if it says one.
+fn banner(address: SocketAddr) -> Option<String> {
+    let stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    (!line.is_empty()).then_some(line)
+}
