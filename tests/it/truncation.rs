@@ -23,7 +23,7 @@ const TIMES: usize = 50;
 /// How many of them share one victim, where the victim is a process.
 const AT_ONCE: usize = 10;
 /// The size of a file: more than all socket buffers on the way hold.
-const SIZE: usize = 24 << 20;
+const SIZE: usize = 64 << 20;
 
 fn login(to: SocketAddr) -> Ftp {
     let mut client = Ftp::connect(to);
@@ -207,8 +207,10 @@ fn a_client_that_sends_less_than_it_announced_is_not_believed() {
         let name = format!("short-{index}-");
         let mut client = login(gateway.address);
         client.command("ALLO 3000000");
-        let reply =
-            client.upload(&format!("STOR {name}"), &bytes(5, number(seed(3, index), 2_999_999)));
+        let mut data = client.begin(&format!("STOR {name}"));
+        data.write_all(&bytes(5, number(seed(3, index), 2_999_999))).unwrap();
+        fin(&data);
+        let reply = client.final_reply();
         assert!(reply.code >= 400, "{}", reply.text);
         assert!(tap.verdict(&name) >= 400);
     }
