@@ -14,6 +14,9 @@ use crate::ftp::Reply;
 use crate::ftp::reply::Replies;
 use crate::observe::metrics::{ConnectResult, Metrics};
 
+/// How often all endpoints are tried for one client.
+const ROUNDS: usize = 3;
+
 /// The endpoints of one upstream, with what is known of each.
 #[derive(Debug)]
 pub struct Upstream {
@@ -84,9 +87,21 @@ impl Upstream {
         }
     }
 
-    /// Tries one endpoint after the other until one says 220. Endpoints that failed a short while
-    /// ago come last, but they come: with all of them suspect every one is still tried.
+    /// Tries one endpoint after the other until one says 220, and all of them again if none did:
+    /// when every client comes at once, as after a failover, an endpoint's queue of connections
+    /// may be full for a moment.
     pub async fn connect(&self) -> Result<Connected, NoEndpoint> {
+        for _ in 0..ROUNDS {
+            if let Some(connected) = self.try_each().await {
+                return Ok(connected);
+            }
+        }
+        Err(NoEndpoint)
+    }
+
+    /// Tries each endpoint once. Those that failed a short while ago come last, but they come:
+    /// with all of them suspect every one is still tried.
+    async fn try_each(&self) -> Option<Connected> {
         let now = self.now();
         let (sound, suspect): (Vec<_>, Vec<_>) =
             self.endpoints.iter().partition(|endpoint| !endpoint.is_suspect(now));
@@ -99,7 +114,7 @@ impl Upstream {
             self.metrics.upstream_connected(endpoint.address, result, started.elapsed());
             if let Some(connected) = connected {
                 endpoint.suspect_until.store(0, Ordering::Relaxed);
-                return Ok(connected);
+                return Some(connected);
             }
             warn!(endpoint = %endpoint.address, result = result.as_str(), "endpoint does not answer");
             let until = self
@@ -107,7 +122,7 @@ impl Upstream {
                 .saturating_add(u64::try_from(self.retry_after.as_millis()).unwrap_or(u64::MAX));
             endpoint.suspect_until.store(until, Ordering::Relaxed);
         }
-        Err(NoEndpoint)
+        None
     }
 
     /// Each endpoint, and whether it answered when it was last asked.

@@ -14,6 +14,7 @@
 
 mod harness;
 mod interop;
+mod pool;
 mod regressions;
 mod topology;
 mod truncation;
