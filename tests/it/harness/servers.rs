@@ -37,7 +37,7 @@ pub(crate) struct Server {
     pub(crate) kind: Kind,
     /// Its control port.
     pub(crate) address: SocketAddr,
-    /// The directory that its user sees as `/`.
+    /// The directory that its user starts in.
     pub(crate) root: PathBuf,
     process: Process,
     _directory: TempDir,
@@ -264,7 +264,7 @@ impl Server {
         ServerOptions { kind, passive: "20000-20999".into(), root: None }
     }
 
-    /// A path in the directory that clients see as `/`.
+    /// A path in the directory that clients start in.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
