@@ -14,6 +14,7 @@
 
 mod harness;
 mod interop;
+mod protocol;
 mod regressions;
 mod topology;
 mod truncation;

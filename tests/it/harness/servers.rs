@@ -7,7 +7,6 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::process::Process;
@@ -294,11 +293,6 @@ impl Server {
         if self.kind == Kind::PureFtpd {
             chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
         }
-    }
-
-    /// Stops it (SIGSTOP) or lets it go on (SIGCONT), for instance.
-    pub(crate) fn signal(&self, signal: Signal) {
-        self.process.signal(signal);
     }
 
     /// Kills it outright.
