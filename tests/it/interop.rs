@@ -12,11 +12,14 @@ use crate::harness::clients::{Client, Mode, Operation, Target};
 use crate::harness::gateway::Gateway;
 use crate::harness::servers::{Kind, Server};
 
+/// Something that a client does.
+type Step = fn(&Visit<'_>) -> Outcome;
+
 /// What a step saw, or why it failed.
 type Outcome = Result<String, String>;
 
 /// Done by every client with every server in every mode.
-const STEPS: [(&str, fn(&Visit<'_>) -> Outcome); 12] = [
+const STEPS: [(&str, Step); 12] = [
     ("upload", upload),
     ("download", download),
     ("append", append),
