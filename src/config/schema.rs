@@ -249,7 +249,7 @@ impl Default for Limits {
             sessions_per_client: Spanned::new(NOWHERE, 500),
             line_length: Spanned::new(NOWHERE, 4096),
             reply_size: Spanned::new(NOWHERE, 1024 * 1024),
-            commands_per_second: Spanned::new(NOWHERE, 200),
+            commands_per_second: Spanned::new(NOWHERE, 10_000),
         }
     }
 }

@@ -12,11 +12,14 @@ use crate::harness::clients::{Client, Mode, Operation, Target};
 use crate::harness::gateway::Gateway;
 use crate::harness::servers::{Kind, Server};
 
+/// Something that a client does.
+type Step = fn(&Visit<'_>) -> Outcome;
+
 /// What a step saw, or why it failed.
 type Outcome = Result<String, String>;
 
 /// Done by every client with every server in every mode.
-const STEPS: [(&str, fn(&Visit<'_>) -> Outcome); 12] = [
+const STEPS: [(&str, Step); 12] = [
     ("upload", upload),
     ("download", download),
     ("append", append),
@@ -62,9 +65,12 @@ struct Cell {
 
 #[test]
 fn every_client_works_with_every_server_as_it_does_directly() {
+    // Side by side, each pair with a server of its own: proftpd pauses for 0.4 s after each session.
     let rows: Vec<Row> = std::thread::scope(|scope| {
-        let servers = Kind::ALL.map(|kind| scope.spawn(move || visit_server(kind)));
-        servers.into_iter().flat_map(|rows| rows.join().unwrap()).collect()
+        let pairs = Kind::ALL.into_iter().flat_map(|kind| Client::ALL.map(|client| (kind, client)));
+        let visits: Vec<_> =
+            pairs.map(|(kind, client)| scope.spawn(move || visit(kind, client))).collect();
+        visits.into_iter().flat_map(|rows| rows.join().unwrap()).collect()
     });
     let table = render(&rows);
     println!("{table}");
@@ -73,6 +79,16 @@ fn every_client_works_with_every_server_as_it_does_directly() {
     let differences =
         rows.iter().flat_map(|row| &row.cells).filter(|cell| cell.word() == "DIFFERS").count();
     assert_eq!(differences, 0, "\n{table}");
+    for row in &rows {
+        for cell in row.cells.iter().filter(|cell| cell.direct.is_err()) {
+            let known = row.title.starts_with("vsftpd") && cell.step == "MLSD";
+            assert!(
+                known,
+                "this test or its server is broken: {} {}\n{table}",
+                row.title, cell.step
+            );
+        }
+    }
 }
 
 #[test]
@@ -95,28 +111,27 @@ fn a_gibibyte_arrives_whole_both_ways_with_every_client_and_server() {
     }
 }
 
-fn visit_server(kind: Kind) -> Vec<Row> {
+fn visit(kind: Kind, client: Client) -> [Row; 2] {
     let server = Server::start(kind);
     let gateway = Gateway::to(&server).start();
-    let mut rows = Vec::new();
-    for client in Client::ALL {
-        for mode in [Mode::Epsv, Mode::Pasv] {
-            let cells = STEPS.map(|(step, run)| {
-                let way = |name: &str, address| {
-                    let directory = format!("{}-{mode:?}-{step}-{name}", client.name());
-                    run(&Visit::new(client, &server, address, mode, &directory))
-                };
-                Cell {
-                    step,
-                    direct: way("direct", server.address),
-                    gateway: way("gateway", gateway.address),
-                }
-            });
-            let title = format!("{:<17}{:<7}{mode:?}", kind.name(), client.name());
-            rows.push(Row { title, cells: cells.into() });
+    [Mode::Epsv, Mode::Pasv].map(|mode| {
+        let cells = STEPS.map(|(step, run)| {
+            let way = |name: &str, address| {
+                let directory = format!("{}-{mode:?}-{step}-{name}", client.name());
+                run(&Visit::new(client, &server, address, mode, &directory))
+            };
+            Cell {
+                step,
+                direct: way("direct", server.address),
+                gateway: way("gateway", gateway.address),
+            }
+        });
+        let mode = format!("{mode:?}").to_uppercase();
+        Row {
+            title: format!("{:<17} {:<7} {mode}", kind.name(), client.name()),
+            cells: cells.into(),
         }
-    }
-    rows
+    })
 }
 
 impl Cell {
@@ -129,13 +144,16 @@ impl Cell {
     }
 }
 
+/// By which the telling line of a client's output is found.
+const WORDS_OF_FAILURE: [&str; 4] = ["curl: (", "error_perm", "not supported", "---> LIST"];
+
 /// The table, and below it what went wrong where.
 fn render(rows: &[Row]) -> String {
-    let mut table = format!("{:<30}", "");
+    let mut table = format!("{:<32}", "");
     STEPS.iter().for_each(|(step, _)| table += &format!("{step:<9}"));
     let mut notes = String::from("\nsame: the server or the client cannot do it directly either\n");
     for row in rows {
-        table += &format!("\n{:<30}", row.title);
+        table += &format!("\n{:<32}", row.title);
         for cell in &row.cells {
             table += &format!("{:<9}", cell.word());
             if cell.word() == "DIFFERS" {
@@ -144,17 +162,10 @@ fn render(rows: &[Row]) -> String {
                     row.title, cell.step, cell.direct, cell.gateway
                 );
             } else if let Err(reason) = &cell.direct {
-                let last = reason
-                    .lines()
-                    .rev()
-                    .find(|line| line.starts_with(['4', '5', 'c', 'f']))
-                    .unwrap_or(reason);
-                notes += &format!(
-                    "{} {}: direct: fails, gateway: same ({})\n",
-                    row.title,
-                    cell.step,
-                    last.trim()
-                );
+                let told = |line: &&str| WORDS_OF_FAILURE.iter().any(|word| line.contains(word));
+                let why = reason.lines().rev().find(told).unwrap_or(reason).trim();
+                notes +=
+                    &format!("{} {}: direct: fails, gateway: same ({why})\n", row.title, cell.step);
             }
         }
     }

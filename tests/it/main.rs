@@ -15,6 +15,7 @@
 mod harness;
 mod interop;
 mod pool;
+mod protocol;
 mod regressions;
 mod topology;
 mod truncation;

@@ -103,9 +103,15 @@ impl Client {
         let printed = [&output.stdout[..], &output.stderr[..]]
             .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
             .concat();
-        // tnftp's exit code says nothing about commands that it read.
-        let refused = self == Self::Tnftp
-            && printed.lines().any(|line| line.starts_with(['4', '5']) && code(line).is_some());
+        let refused = match (self, operation) {
+            // Its exit code says nothing about commands that it read.
+            (Self::Tnftp, _) => {
+                printed.lines().any(|line| code(line).is_some_and(|code| code >= 400))
+            }
+            // It makes do with LIST when there is no MLSD.
+            (Self::Lftp, Operation::Mlsd(_)) => !printed.contains("---> MLSD"),
+            _ => false,
+        };
         if output.status.success() && !refused {
             Ok(printed)
         } else {
@@ -213,7 +219,13 @@ fn lftp(target: Target<'_>, operation: Operation<'_>) -> String {
             format!("put \"{}\" -o \"{remote}\"", local.display())
         }
     };
-    format!("{settings}open -u {},{PASSWORD} ftp://{}\n{line}\n", target.user, target.address)
+    // So that its commands can be seen.
+    let debug =
+        if matches!(operation, Operation::Mlsd(_)) { "debug -o /dev/stdout 5\n" } else { "" };
+    format!(
+        "{settings}{debug}open -u {},{PASSWORD} ftp://{}\n{line}\n",
+        target.user, target.address
+    )
 }
 
 fn tnftp() -> Command {
@@ -255,7 +267,7 @@ fn tnftp_script(target: Target<'_>, operation: Operation<'_>) -> String {
 fn ftplib(target: Target<'_>, operation: Operation<'_>) -> Command {
     let (host, port) = (target.address.ip().to_string(), target.address.port().to_string());
     let mode = if target.mode == Mode::Epsv { "EPSV" } else { "PASV" };
-    let mut python = limited("python3");
+    let mut python = limited("/usr/bin/python3");
     python.args(["-", &host, &port, target.user, PASSWORD, mode]);
     match operation {
         Operation::Append { local, remote } => python.arg("append").arg(local).arg(remote),

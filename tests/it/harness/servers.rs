@@ -7,7 +7,6 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::process::Process;
@@ -37,7 +36,7 @@ pub(crate) struct Server {
     pub(crate) kind: Kind,
     /// Its control port.
     pub(crate) address: SocketAddr,
-    /// The directory that its user sees as `/`.
+    /// The directory that its user starts in.
     pub(crate) root: PathBuf,
     process: Process,
     _directory: TempDir,
@@ -264,7 +263,7 @@ impl Server {
         ServerOptions { kind, passive: "20000-20999".into(), root: None }
     }
 
-    /// A path in the directory that clients see as `/`.
+    /// A path in the directory that clients start in.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
@@ -294,11 +293,6 @@ impl Server {
         if self.kind == Kind::PureFtpd {
             chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
         }
-    }
-
-    /// Stops it (SIGSTOP) or lets it go on (SIGCONT), for instance.
-    pub(crate) fn signal(&self, signal: Signal) {
-        self.process.signal(signal);
     }
 
     /// Kills it outright.
