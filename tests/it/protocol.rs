@@ -248,14 +248,17 @@ fn abor_ends_a_download_by_reset_and_the_session_goes_on() {
     with_every_server(|server, gateway| {
         server.write("large", &bytes(5, LARGE));
         let mut ftp = Ftp::login(gateway.address, server);
-        let mut data = ftp.begin("RETR large");
-        data.read_exact(&mut [0; 100_000]).unwrap();
-        // As a telnet client sends it: interrupt, data mark, the command (RFC 959 4.1.3).
-        ftp.stream().write_all(b"\xFF\xF4\xFF\xF2ABOR\r\n").unwrap();
-        let (rest, end) = read_to_end(data);
-        assert!(rest.len() < LARGE - 100_000, "{}: nothing was aborted", server.kind.name());
-        assert_eq!(end, End::Reset, "{}", server.kind.name());
-        assert_aborted(server, &mut ftp);
+        // Again and again: pure-ftpd gives one reply for both when ABOR and the reset race there.
+        for _ in 0..10 {
+            let mut data = ftp.begin("RETR large");
+            data.read_exact(&mut [0; 100_000]).unwrap();
+            // As a telnet client sends it: interrupt, data mark, the command (RFC 959 4.1.3).
+            ftp.stream().write_all(b"\xFF\xF4\xFF\xF2ABOR\r\n").unwrap();
+            let (rest, end) = read_to_end(data);
+            assert!(rest.len() < LARGE - 100_000, "{}: nothing was aborted", server.kind.name());
+            assert_eq!(end, End::Reset, "{}", server.kind.name());
+            assert_aborted(server, &mut ftp);
+        }
     });
 }
 
