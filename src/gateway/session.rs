@@ -28,6 +28,8 @@ use crate::upstream::Connected;
 /// How long an upstream may take to admit that a transfer has failed, before the session is
 /// given up: it may be waiting for a data connection that will not come.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an upstream may keep silent after a broken transfer before it is asked by NOOP.
+const NUDGE_AFTER: Duration = Duration::from_secs(1);
 /// How long to pause before an upstream without a free passive port is asked again; twice as long
 /// each time.
 const PASSIVE_RETRY: Duration = Duration::from_millis(100);
@@ -437,6 +439,7 @@ impl Timer {
             Waiting::Command => drain_idle.map_or(timeouts.idle, |idle| idle.min(timeouts.idle)),
             Waiting::DataConnect => timeouts.data_connect,
             Waiting::Login => timeouts.login,
+            Waiting::Nudge => NUDGE_AFTER,
             Waiting::Reply => timeouts.reply,
             Waiting::Retry { attempt } => PASSIVE_RETRY * (1 << attempt.saturating_sub(1).min(6)),
             Waiting::Settle => SETTLE_TIMEOUT.min(timeouts.reply),

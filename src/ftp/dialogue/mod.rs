@@ -9,9 +9,10 @@
 //! - [`Dialogue::wants_line`] before it reads from the client, so that a fast client waits in TCP
 //!   and not in memory.
 //!
-//! Commands go upstream one at a time, so a reply belongs to the command in flight. Only ABOR,
-//! STAT and NOOP overtake, and only a running transfer (RFC 959 4.1.3); whose reply comes is then
-//! told by its code.
+//! Commands go upstream one at a time, so a reply belongs to the command in flight. Only STAT and
+//! NOOP, and an ABOR before any byte can move, overtake, and only a transfer (RFC 959 4.1.3);
+//! whose reply comes is then told by its code. ABOR of moving bytes resets them and is answered
+//! here.
 //!
 //! What it promises, whatever the two peers do:
 //!
@@ -126,6 +127,8 @@ pub enum Waiting {
     Login,
     /// For something that has a limit of its own: the relay, the port pool.
     Nothing,
+    /// To ask an upstream that keeps silent after a broken transfer whether it is done with it.
+    Nudge,
     /// For the upstream to answer.
     Reply,
     /// To ask the upstream again for a passive port.
@@ -198,6 +201,8 @@ enum Queued {
 #[derive(Debug)]
 enum Pending {
     Command(Verb),
+    /// A NOOP of our own, as [`Dialogue::nudge`] says.
+    Nudge,
     Passive(PassiveRequest),
     Transfer(Transfer),
 }
@@ -241,6 +246,11 @@ impl Dialogue {
             return;
         }
         let queued = match line.map(Command::parse) {
+            // The reset tells the upstream; ABOR as well would race with it, and some servers
+            // answer such a pair once, others twice.
+            Ok(Ok(command)) if command.verb() == Verb::Abor && self.abort_transfer() => {
+                Queued::Reply(Reply::new(226, "ABOR command successful."))
+            }
             Ok(Ok(command)) => Queued::Command(command),
             Ok(Err(MalformedCommand::Empty)) => {
                 Queued::Reply(Reply::new(500, "Empty command line."))
@@ -250,9 +260,6 @@ impl Dialogue {
         };
         if let Queued::Command(command) = &queued {
             self.quit |= command.verb() == Verb::Quit;
-            if command.verb() == Verb::Abor {
-                self.abort_transfer();
-            }
             if self.may_overtake(command.verb()) {
                 self.forward(command);
                 return;
@@ -282,6 +289,9 @@ impl Dialogue {
             Some(Pending::Passive(_)) => self.handle_passive_reply(reply),
             Some(Pending::Transfer(_)) => self.handle_transfer_reply(reply),
             Some(Pending::Command(_)) if reply.is_preliminary() => self.tell(reply),
+            Some(Pending::Nudge) => {
+                self.pending.pop_front();
+            }
             Some(&mut Pending::Command(verb)) => {
                 self.pending.pop_front();
                 self.finish_command(verb, reply);
@@ -325,6 +335,7 @@ impl Dialogue {
             Waiting::Reply | Waiting::Settle => {
                 self.give_up(SessionEnd::ReplyTimeout, "The FTP server does not answer.");
             }
+            Waiting::Nudge => self.nudge(),
             Waiting::Retry { .. } => self.retry_passive(),
             Waiting::DataConnect => {
                 self.refuse_data(
@@ -351,7 +362,7 @@ impl Dialogue {
             Some(Pending::Passive(request)) if request.is_pausing() => request.waiting(),
             _ if !self.logged_in => Waiting::Login,
             None => Waiting::Command,
-            Some(Pending::Command(_)) => Waiting::Reply,
+            Some(Pending::Command(_) | Pending::Nudge) => Waiting::Reply,
             Some(Pending::Passive(request)) => request.waiting(),
             Some(Pending::Transfer(transfer)) => transfer.waiting(),
         }

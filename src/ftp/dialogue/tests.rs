@@ -182,9 +182,18 @@ fn an_upload_shorter_than_announced_is_reset() {
 #[test]
 fn abor_resets_what_is_on_its_way_and_both_replies_come() {
     let mut script = Script::transferring("STOR f", "Upload");
-    script.line("ABOR", &["ResetData", "> ABOR"]);
-    script.reply("426 aborted", &["Audit(STOR f aborted 426)", "< 426 aborted"]);
-    script.reply("226 abor ok", &["< 226 abor ok"]);
+    script.line("ABOR", &["ResetData"]);
+    script.reply(
+        "426 aborted",
+        &["Audit(STOR f aborted 426)", "< 426 aborted", "< 226 ABOR command successful."],
+    );
+
+    // Nothing moves yet: the upstream may be waiting for a connection and must be told.
+    let mut waiting = Script::passive();
+    waiting.line("RETR f", &["TransferStarted(Download)", "> RETR f"]);
+    waiting.line("ABOR", &["ResetData", "> ABOR"]);
+    waiting.reply("426 aborted", &["Audit(RETR f aborted 426)", "< 426 aborted"]);
+    waiting.reply("226 abor ok", &["< 226 abor ok"]);
 
     let mut idle = Script::logged_in();
     idle.line("ABOR", &["> ABOR"]);
@@ -196,6 +205,27 @@ fn abor_resets_what_is_on_its_way_and_both_replies_come() {
     late.line("ABOR", &["> ABOR"]);
     late.reply("226 stored", &["ReleaseData", "Audit(STOR f complete 226)", "< 226 stored"]);
     late.reply("226 abor ok", &["< 226 abor ok"]);
+}
+
+#[test]
+fn an_upstream_that_forgets_to_answer_a_broken_transfer_is_asked_by_noop() {
+    let mut script = Script::transferring("RETR f", "Download");
+    script.event(|dialogue| dialogue.handle_data_failed(DataFailure::Client), &["ResetData"]);
+    assert_eq!(script.dialogue.waiting(), Waiting::Nudge);
+    script.event(|dialogue| dialogue.handle_timeout(Waiting::Nudge), &["> NOOP"]);
+    script.reply(
+        "200 here",
+        &["Audit(RETR f client-failed 426)", "< 426 Connection closed; transfer aborted."],
+    );
+    assert!(script.dialogue.is_idle());
+
+    let mut slow = Script::transferring("RETR f", "Download");
+    slow.event(|dialogue| dialogue.handle_data_failed(DataFailure::Client), &["ResetData"]);
+    slow.event(|dialogue| dialogue.handle_timeout(Waiting::Nudge), &["> NOOP"]);
+    assert_eq!(slow.dialogue.waiting(), Waiting::Settle);
+    slow.reply("426 cut", &["Audit(RETR f client-failed 426)", "< 426 cut"]);
+    slow.line("PWD", &[]);
+    slow.reply("200 here", &["> PWD"]);
 }
 
 #[test]
@@ -234,6 +264,15 @@ fn a_refused_transfer_uses_up_its_port() {
         &["ResetData", "Audit(RETR nothing refused 550)", "< 550 no such file"],
     );
     script.line("RETR f", &["Audit(RETR f refused 425)", "< 425 Use PASV or EPSV first."]);
+}
+
+#[test]
+fn an_upstream_that_refuses_a_transfer_and_closes_its_port_is_heard() {
+    let mut script = Script::passive();
+    script.line("STOR no/such", &["TransferStarted(Upload)", "> STOR no/such"]);
+    script.event(Dialogue::handle_dial_failed, &["ResetData"]);
+    assert_eq!(script.dialogue.waiting(), Waiting::Settle);
+    script.reply("550 no", &["Audit(STOR no/such refused 550)", "< 550 no"]);
 }
 
 #[test]

@@ -99,6 +99,10 @@ pub(super) struct Transfer {
     cause: Option<Outcome>,
     /// The client already has its final reply; the upstream's will be swallowed.
     answered: bool,
+    /// Both data connections were open, so the upstream knows that they are no more.
+    connected: bool,
+    /// The upstream has been asked whether it is done.
+    nudged: bool,
 }
 
 /// How far the bytes are.
@@ -123,6 +127,7 @@ impl Transfer {
             DataState::Waiting => Waiting::DataConnect,
             DataState::Running => Waiting::Nothing,
             DataState::Ended | DataState::Finished => Waiting::Reply,
+            DataState::Failed if self.connected && !self.nudged => Waiting::Nudge,
             DataState::Failed => Waiting::Settle,
         }
     }
@@ -151,13 +156,18 @@ impl Dialogue {
             && !transfer.answered
         {
             transfer.data = DataState::Running;
+            transfer.connected = true;
             self.actions.push_back(Action::Relay(transfer.direction));
         }
     }
 
-    /// The upstream's data port could not be reached.
+    /// The upstream's data port could not be reached. A transfer in flight waits for the
+    /// upstream's word: it may have refused the command and closed the port for that.
     pub fn handle_dial_failed(&mut self) {
-        self.refuse_data(Outcome::UpstreamFailed, "Can't open data connection to the FTP server.");
+        self.drop_channel();
+        self.fail_transfer(Outcome::UpstreamFailed);
+        self.settle();
+        self.pump();
     }
 
     /// The client did not come to its reserved port in time.
@@ -220,6 +230,8 @@ impl Dialogue {
             late: Vec::new(),
             cause: None,
             answered: false,
+            connected: false,
+            nudged: false,
         }));
         if self.channel == Channel::Open {
             self.handle_data_opened();
@@ -240,12 +252,32 @@ impl Dialogue {
                 transfer.late.push(reply);
             }
         } else if overtakers > 0 && transfer.is_overtakers(&reply) {
-            if let Some(Pending::Command(verb)) = self.pending.remove(1) {
-                self.finish_command(verb, reply);
+            match self.pending.remove(1) {
+                Some(Pending::Command(verb)) => self.finish_command(verb, reply),
+                // It answers the nudge that came later, so it will never answer the transfer.
+                _ => self.hold(Reply::new(426, "Connection closed; transfer aborted.")),
             }
         } else {
+            self.hold(reply);
+        }
+    }
+
+    /// Keeps the transfer's final reply until the data has caught up with it.
+    fn hold(&mut self, reply: Reply) {
+        if let Some(Pending::Transfer(transfer)) = self.pending.front_mut() {
             transfer.held = Some(reply);
             self.settle();
+        }
+    }
+
+    /// Asks by NOOP whether the upstream is done with a transfer whose data connection broke a
+    /// while ago: pure-ftpd ends some broken downloads without a final reply, and the client would
+    /// wait for it for ever.
+    pub(super) fn nudge(&mut self) {
+        if let Some(Pending::Transfer(transfer)) = self.pending.front_mut() {
+            transfer.nudged = true;
+            self.pending.push_back(Pending::Nudge);
+            self.actions.push_back(Action::ToUpstream(b"NOOP\r\n".to_vec()));
         }
     }
 
@@ -259,10 +291,14 @@ impl Dialogue {
             && transfer.held.is_none()
     }
 
-    /// ABOR: what has not been delivered shall not look delivered.
-    pub(super) fn abort_transfer(&mut self) {
+    /// ABOR: what has not been delivered shall not look delivered. Says whether bytes could be
+    /// moving, so that the reset of their connection ends the transfer.
+    pub(super) fn abort_transfer(&mut self) -> bool {
+        let Some(Pending::Transfer(transfer)) = self.pending.front() else { return false };
+        let moving = matches!(transfer.data, DataState::Running | DataState::Ended);
         self.fail_transfer(Outcome::Aborted);
         self.settle();
+        moving
     }
 
     /// Resets the data connections of the transfer in flight, if its bytes are still on their way.
@@ -328,9 +364,12 @@ impl Dialogue {
                 }
                 _ => {
                     self.drop_channel();
-                    let refused = !transfer.preliminary && transfer.data != DataState::Failed;
-                    let untold = if refused { Outcome::Refused } else { Outcome::UpstreamFailed };
-                    transfer.cause.unwrap_or(untold)
+                    match transfer.cause {
+                        None | Some(Outcome::UpstreamFailed) if !transfer.preliminary => {
+                            Outcome::Refused
+                        }
+                        cause => cause.unwrap_or(Outcome::UpstreamFailed),
+                    }
                 }
             };
             self.audit(transfer.verb, transfer.path, outcome, Some(reply.code()));
