@@ -14,6 +14,7 @@
 
 mod harness;
 mod interop;
+mod limits;
 mod pool;
 mod protocol;
 mod regressions;

@@ -45,7 +45,12 @@ impl Ftp {
         Self::over(connect(to, None).unwrap())
     }
 
-    /// The same from a chosen address.
+    /// Connects to whoever may not say 220.
+    pub(crate) fn knock(to: SocketAddr) -> Self {
+        Self { stream: BufReader::new(connect(to, None).unwrap()) }
+    }
+
+    /// Connects from a chosen address and reads the banner.
     pub(crate) fn connect_from(local: IpAddr, to: SocketAddr) -> Self {
         Self::over(connect(to, Some(local)).unwrap())
     }

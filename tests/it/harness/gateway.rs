@@ -144,6 +144,13 @@ impl Gateway {
         self.process.output()
     }
 
+    /// Memory that it holds, in KiB.
+    pub(crate) fn resident_kib(&self) -> i64 {
+        let status = self.process.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Asks it to drain and end.
     pub(crate) fn sigterm(&self) {
         self.process.signal(Signal::TERM);

@@ -16,6 +16,10 @@ pub(crate) enum Cut {
     ResetDataAndControl,
     /// As a process does that is killed: FIN on both, no reply.
     FinDataThenLeave,
+    /// No transfer at all: NOOP gets a reply without end.
+    EndlessReply,
+    /// No transfer at all: NOOP gets no reply.
+    NeverAnswerNoop,
 }
 
 /// A server whose transfers all end as [`Cut`] says, after `n` bytes of `RETR cut-after-n` or
@@ -75,11 +79,17 @@ fn serve(control: TcpStream, cut: Cut) -> Option<()> {
                         reset(control.try_clone().unwrap());
                         return None;
                     }
-                    Cut::FinDataThenLeave => {
+                    Cut::FinDataThenLeave | Cut::EndlessReply | Cut::NeverAnswerNoop => {
                         fin(&data);
                         return None;
                     }
                 }
+            }
+            "NOOP" if cut == Cut::NeverAnswerNoop => {}
+            "NOOP" if cut == Cut::EndlessReply => {
+                say("211-Status")?;
+                while say(" and another line").is_some() {}
+                return None;
             }
             _ => say("200 ok")?,
         }
