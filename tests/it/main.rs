@@ -20,3 +20,4 @@ mod protocol;
 mod regressions;
 mod topology;
 mod truncation;
+mod upstream;

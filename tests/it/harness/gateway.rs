@@ -94,10 +94,15 @@ impl Gateway {
         GatewayOptions { sections: BTreeMap::new(), endpoints: vec![endpoint] }
     }
 
-    /// The audit lines so far.
+    /// The audit log so far.
+    pub(crate) fn audit_text(&self) -> String {
+        fs::read_to_string(&self.audit).unwrap_or_default()
+    }
+
+    /// Its lines, if they are JSON.
     pub(crate) fn audit(&self) -> Vec<Value> {
-        let text = fs::read_to_string(&self.audit).unwrap_or_default();
-        text.split_inclusive('\n')
+        self.audit_text()
+            .split_inclusive('\n')
             .filter(|line| line.ends_with('\n'))
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
