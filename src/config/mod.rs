@@ -7,6 +7,7 @@ mod report;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;

@@ -1,0 +1,100 @@
+//! How single values are read: what is wrong with one is said with what to write instead.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use toml::Spanned;
+
+use super::PassiveAddress;
+
+/// `"8192-8200"` or `"8192"`.
+#[derive(Debug, Clone)]
+pub(super) struct Ports(pub(super) RangeInclusive<u16>);
+
+/// A fault in one value: the second line of the message becomes the hint.
+fn fault<E: serde::de::Error>(message: &str, hint: &str) -> E {
+    E::custom(format!("{message}\n{hint}"))
+}
+
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let hint = "write a number and a unit in quotes, such as \"500ms\", \"30s\", \"5m\" or \"1h\"";
+    let Ok(text) = String::deserialize(deserializer) else {
+        return Err(fault("a duration without a unit", hint));
+    };
+    match humantime::parse_duration(&text) {
+        Ok(Duration::ZERO) => Err(fault(
+            "a duration of zero",
+            "write how long to wait; there is no way to switch this off",
+        )),
+        Ok(duration) => Ok(duration),
+        Err(_) => Err(fault(&format!("`{text}` is no duration"), hint)),
+    }
+}
+
+pub(super) fn address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Spanned<SocketAddr>, D::Error> {
+    let text = Spanned::<String>::deserialize(deserializer)?;
+    match text.get_ref().parse() {
+        Ok(address) => Ok(Spanned::new(text.span(), address)),
+        Err(_) => Err(fault(
+            &format!("`{}` is no address with a port", text.get_ref()),
+            "write an IP address and a port, such as \"10.2.3.10:21\" or \"[::]:21\"; names are not resolved here",
+        )),
+    }
+}
+
+pub(super) fn named_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<IpAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => Err(fault(
+            &format!("`{text}` is no address that a client can connect to"),
+            "write the address under which clients reach this node, or \"auto\"",
+        )),
+        Ok(address) => Ok(address),
+        Err(_) => Err(fault(
+            &format!("`{text}` is no IP address"),
+            "write an IP address, such as \"203.0.113.7\"",
+        )),
+    }
+}
+
+pub(super) fn passive_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<PassiveAddress, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == "auto" {
+        return Ok(PassiveAddress::Auto);
+    }
+    named_address(serde::de::value::StringDeserializer::new(text)).map(PassiveAddress::Fixed)
+}
+
+pub(super) fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.parse::<tracing_subscriber::filter::Targets>() {
+        Ok(_) => Ok(text),
+        Err(_) => Err(fault(
+            &format!("`{text}` is no log level"),
+            "write error, warn, info, debug or trace, or one for a part, such as \"info,ftpgate=debug\"",
+        )),
+    }
+}
+
+impl<'de> Deserialize<'de> for Ports {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let hint = "write \"8192-8200\", the lower port first, from 1 to 65535";
+        let Ok(text) = String::deserialize(deserializer) else {
+            return Err(D::Error::custom(format!("a port range must be in quotes\n{hint}")));
+        };
+        let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+        match (first.trim().parse(), last.trim().parse()) {
+            (Ok(first), Ok(last)) if 0 < first && first <= last => Ok(Self(first..=last)),
+            _ => Err(fault(&format!("`{text}` is no port range"), hint)),
+        }
+    }
+}
