@@ -109,6 +109,7 @@ impl ServerOptions {
         Server { kind: self.kind, address, root, process, _directory: directory }
     }
 
+    /// Its data time-out also limits how long it waits for a data connection that never comes.
     fn apache_ftpserver(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
         let users = directory.join("users.properties");
         fs::write(
@@ -120,7 +121,7 @@ impl ServerOptions {
   max-logins="5000" max-threads="700" anon-enabled="false" login-failure-delay="0" max-login-failures="1000">
   <listeners>
     <nio-listener name="default" local-address="{host}" port="{PORT}" idle-timeout="600">
-      <data-connection idle-timeout="60">
+      <data-connection idle-timeout="10">
         <active enabled="false"/>
         <passive ports="{ports}" address="{host}"/>
       </data-connection>
