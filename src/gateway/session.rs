@@ -183,8 +183,11 @@ impl Session {
         draining: bool,
         stop: &CancellationToken,
     ) -> Event {
+        // Replies of our own need no upstream: a client that reads none of them must wait, or they
+        // would pile up. During a transfer it must be heard, and gets none but the upstream's.
         let reads_client = self.stalled == Stalled::No
             && self.upstream.is_flushed()
+            && (self.client.is_flushed() || self.dialogue.in_transfer())
             && !self.dialogue.client_closed();
         let reads_upstream = self.client.is_flushed();
         let stalled = self.stalled;

@@ -1,7 +1,11 @@
 //! Clients that no good client is: what they do harms nobody but themselves.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
 
+use socket2::SockRef;
+
+use crate::harness::bytes;
 use crate::harness::ftp::{Ftp, connect};
 use crate::harness::gateway::Gateway;
 use crate::harness::scripted::{Cut, ScriptedServer};
@@ -20,5 +24,29 @@ fn a_client_that_gets_no_session_is_told_why_although_it_spoke_first() {
         let mut told = String::new();
         refused.read_to_string(&mut told).unwrap();
         assert!(told.starts_with("421 "), "told {told:?}");
+    }
+}
+
+#[test]
+fn a_client_that_reads_no_replies_is_not_read_either() {
+    let server = ScriptedServer::start(Cut::ResetData);
+    let gateway = Gateway::to_address(server.address())
+        .set("limits", "commands_per_second = 1000000")
+        .start();
+    let mut client = Ftp::connect(gateway.address);
+    SockRef::from(client.stream()).set_recv_buffer_size(4096).unwrap();
+    client.stream().set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+    let commands = b"AUTH\r\n".repeat(10_000);
+    let mut sent = 0;
+    let full = loop {
+        match client.stream().write(&commands[sent % commands.len()..]) {
+            Ok(count) => sent += count,
+            Err(error) => break error,
+        }
+        assert!(sent < 40 << 20, "the gateway keeps the replies to {sent} bytes of commands");
+    };
+    assert_eq!(full.kind(), ErrorKind::WouldBlock);
+    for _ in 0..100 {
+        client.reply().expect(&[502]);
     }
 }
