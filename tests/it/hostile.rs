@@ -1,14 +1,31 @@
 //! Clients that no good client is: what they do harms nobody but themselves.
 
 use std::io::{ErrorKind, Read, Write};
+use std::thread;
 use std::time::Duration;
 
 use socket2::SockRef;
 
 use crate::harness::bytes;
-use crate::harness::ftp::{Ftp, connect};
+use crate::harness::ftp::{Ftp, connect, finish};
 use crate::harness::gateway::Gateway;
 use crate::harness::scripted::{Cut, ScriptedServer};
+use crate::harness::servers::{Kind, Server};
+
+/// More than the sockets on the way hold, so that a transfer is still running when it is disturbed.
+const LARGE: usize = 24 << 20;
+
+/// Runs `test` with every server at once, each behind a gateway of its own.
+fn with_every_server(test: fn(&Server, &Gateway)) {
+    thread::scope(|scope| {
+        for kind in Kind::ALL {
+            scope.spawn(move || {
+                let server = Server::start(kind);
+                test(&server, &Gateway::to(&server).start());
+            });
+        }
+    });
+}
 
 #[test]
 fn a_client_that_gets_no_session_is_told_why_although_it_spoke_first() {
@@ -49,4 +66,21 @@ fn a_client_that_reads_no_replies_is_not_read_either() {
     for _ in 0..100 {
         client.reply().expect(&[502]);
     }
+}
+
+#[test]
+fn a_status_of_a_missing_file_does_not_end_an_upload() {
+    with_every_server(|server, gateway| {
+        let mut ftp = Ftp::login(gateway.address, server);
+        let mut data = ftp.begin("STOR file");
+        ftp.send("STAT nothing");
+        ftp.send("NOOP");
+        let content = bytes(11, LARGE);
+        data.write_all(&content).unwrap();
+        finish(data);
+        ftp.reply().expect(&[226]);
+        assert!(server.read("file") == content, "{}", server.kind.name());
+        ftp.reply();
+        ftp.reply().expect(&[200]);
+    });
 }

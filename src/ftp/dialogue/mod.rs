@@ -260,7 +260,7 @@ impl Dialogue {
         };
         if let Queued::Command(command) = &queued {
             self.quit |= command.verb() == Verb::Quit;
-            if self.may_overtake(command.verb()) {
+            if self.may_overtake(command) {
                 self.forward(command);
                 return;
             }

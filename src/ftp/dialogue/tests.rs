@@ -233,12 +233,12 @@ fn noop_and_stat_overtake_a_transfer_and_others_wait() {
     let mut script = Script::transferring("RETR f", "Download");
     script.line("NOOP", &["> NOOP"]);
     script.line("STAT", &["> STAT"]);
-    script.line("PWD", &[]);
+    script.line("STAT nothing", &[]);
     script.reply("200 noop", &["< 200 noop"]);
     script.event(|dialogue| dialogue.handle_data_ended(1), &[]);
     script.reply("226 done", &["FinishData", "Audit(RETR f complete 226)", "< 226 done"]);
-    script.reply("211 status", &["< 211 status", "> PWD"]);
-    script.reply("257 here", &["< 257 here"]);
+    script.reply("211 status", &["< 211 status", "> STAT nothing"]);
+    script.reply("450 no such file", &["< 450 no such file"]);
 }
 
 #[test]
