@@ -84,3 +84,14 @@ fn a_status_of_a_missing_file_does_not_end_an_upload() {
         ftp.reply().expect(&[200]);
     });
 }
+
+#[test]
+fn a_name_with_a_bare_telnet_byte_is_not_cut_to_another_name() {
+    let server = Server::start(Kind::ApacheFtpServer);
+    let gateway = Gateway::to(&server).start();
+    let mut ftp = Ftp::login(gateway.address, &server);
+    server.write("a", b"must stay");
+    ftp.stream().write_all(b"DELE a\xFF\r\n").unwrap();
+    ftp.reply().expect(&[450, 501, 550]);
+    assert_eq!(server.read("a"), b"must stay");
+}
