@@ -86,6 +86,24 @@ fn a_status_of_a_missing_file_does_not_end_an_upload() {
 }
 
 #[test]
+fn a_resumed_upload_need_not_bring_what_allo_announced_for_the_whole() {
+    let server = Server::start(Kind::ProFtpd);
+    let gateway = Gateway::to(&server).start();
+    let mut ftp = Ftp::login(gateway.address, &server);
+    ftp.upload("STOR file", b"0123").expect(&[226]);
+    // As lftp does it with ftp:use-allo.
+    ftp.command("ALLO 10");
+    let address = ftp.pasv();
+    let mut data = ftp.open(address);
+    ftp.command("REST 4").expect(&[350]);
+    ftp.command("STOR file").expect(&[150]);
+    data.write_all(b"456789").unwrap();
+    finish(data);
+    ftp.reply().expect(&[226]);
+    assert_eq!(server.read("file"), b"0123456789");
+}
+
+#[test]
 fn a_name_with_a_bare_telnet_byte_is_not_cut_to_another_name() {
     let server = Server::start(Kind::ApacheFtpServer);
     let gateway = Gateway::to(&server).start();

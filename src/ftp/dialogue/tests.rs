@@ -180,6 +180,20 @@ fn an_upload_shorter_than_announced_is_reset() {
 }
 
 #[test]
+fn a_resumed_upload_brings_only_the_rest_of_what_was_announced() {
+    for (bytes, action) in [(60, "FinishData"), (59, "ResetData")] {
+        let mut script = Script::passive();
+        script.line("ALLO 100", &["> ALLO 100"]);
+        script.reply("202 no need", &["< 202 no need"]);
+        script.line("REST 40", &["> REST 40"]);
+        script.reply("350 from there", &["< 350 from there"]);
+        script.line("STOR f", &["TransferStarted(Upload)", "> STOR f"]);
+        script.event(Dialogue::handle_data_opened, &["Relay(Upload)"]);
+        script.event(|dialogue| dialogue.handle_data_ended(bytes), &[action]);
+    }
+}
+
+#[test]
 fn abor_resets_what_is_on_its_way_and_both_replies_come() {
     let mut script = Script::transferring("STOR f", "Upload");
     script.line("ABOR", &["ResetData"]);

@@ -211,7 +211,9 @@ impl Dialogue {
     }
 
     pub(super) fn start_transfer(&mut self, command: &Command, direction: Direction) {
-        let announced = self.announced.take();
+        // lftp announces the whole file also when it resumes an upload.
+        let restart = std::mem::take(&mut self.restart);
+        let announced = self.announced.take().map(|size| size.saturating_sub(restart));
         if self.channel == Channel::Absent {
             self.audit(command.verb(), command.argument().to_vec(), Outcome::Refused, Some(425));
             self.answer(425, "Use PASV or EPSV first.");
