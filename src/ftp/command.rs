@@ -159,6 +159,8 @@ verbs! {
     Quit = "QUIT";
     /// RFC 959: back to before login.
     Rein = "REIN";
+    /// RFC 959: where the next transfer starts.
+    Rest = "REST";
     /// RFC 959: download.
     Retr = "RETR";
     /// RFC 959: status, also of a running transfer.

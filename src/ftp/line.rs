@@ -5,6 +5,8 @@
 
 /// Telnet "interpret as command" (RFC 854).
 const IAC: u8 = 0xFF;
+/// Telnet commands (RFC 854), from SE to DONT.
+const COMMANDS: std::ops::RangeInclusive<u8> = 0xF0..=0xFE;
 /// Telnet WILL, WONT, DO and DONT: each is followed by an option byte.
 const OPTION_COMMANDS: std::ops::RangeInclusive<u8> = 0xFB..=0xFE;
 
@@ -95,8 +97,9 @@ pub fn without_end(line: &[u8]) -> &[u8] {
 }
 
 /// Takes telnet commands (RFC 854) out of a line: IAC IP and IAC DM before ABOR, option
-/// negotiation that RFC 1123 4.1.2.10 lets a server ignore. An escaped 0xFF stays escaped, so
-/// that a file name holding it reaches the upstream as the client sent it.
+/// negotiation that RFC 1123 4.1.2.10 lets a server ignore. Any other 0xFF, escaped or not, is a
+/// byte of a file name (Latin-1 has a letter there) and reaches the upstream as the client sent it:
+/// taken out, it would make the name another file's.
 pub fn without_telnet(line: &[u8]) -> Vec<u8> {
     let mut clean = Vec::with_capacity(line.len());
     let mut bytes = line.iter().copied();
@@ -106,12 +109,13 @@ pub fn without_telnet(line: &[u8]) -> Vec<u8> {
             continue;
         }
         match bytes.next() {
-            Some(IAC) => clean.extend([IAC, IAC]),
             Some(command) if OPTION_COMMANDS.contains(&command) => {
                 bytes.next();
             }
-            // IP, DM, AYT and the like stand alone; an IAC at the end of the line has nothing to say.
-            Some(_) | None => {}
+            // IP, DM, AYT and the like stand alone.
+            Some(command) if COMMANDS.contains(&command) => {}
+            Some(byte) => clean.extend([IAC, byte]),
+            None => clean.push(IAC),
         }
     }
     clean
@@ -162,12 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn telnet_commands_are_taken_out_and_escaped_bytes_kept() {
-        let cases: [(&[u8], &[u8]); 5] = [
+    fn telnet_commands_are_taken_out_and_bytes_of_names_kept() {
+        let cases: [(&[u8], &[u8]); 6] = [
             (b"\xff\xf4\xff\xf2ABOR", b"ABOR"),
             (b"\xff\xfb\x01NOOP", b"NOOP"),
             (b"RETR a\xff\xffb", b"RETR a\xff\xffb"),
-            (b"NOOP\xff", b"NOOP"),
+            (b"DELE a\xff", b"DELE a\xff"),
+            (b"DELE \xffa", b"DELE \xffa"),
             (b"NO\xff\xf6OP", b"NOOP"),
         ];
         for (line, clean) in cases {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::net::{RecvFlags, recv};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// How long a silent control connection goes on before the kernel asks the peer for a sign of
 /// life: under the 350 s after which balancers and NATs forget a flow.
@@ -82,9 +83,21 @@ impl Control {
         }
     }
 
-    /// Nothing more will be sent.
-    pub(super) fn half_close(&self) {
-        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+    /// Sends the last words, says FIN, and waits for the peer's: a close with bytes unread would
+    /// be a reset, and the last words lost. After `limit` it waits no longer.
+    pub(super) async fn part(&mut self, limit: Duration) {
+        let _ = timeout(limit, async {
+            while !self.is_flushed() && self.stream.writable().await.is_ok() {
+                self.flush();
+            }
+            let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+            while self.stream.readable().await.is_ok() {
+                if matches!(self.read(|_| ()), Read::End | Read::Lost) {
+                    return;
+                }
+            }
+        })
+        .await;
     }
 
     /// Reads once what the runtime knows to be there.

@@ -40,6 +40,7 @@ use crate::observe::audit::AuditLog;
 use crate::observe::metrics::{Metrics, Refusal};
 use crate::upstream::Upstream;
 use admission::{Admission, Full};
+use control::Control;
 pub use passive::BindError as PassiveBindError;
 use passive::PassivePool;
 use relay::PipeBudget;
@@ -49,6 +50,8 @@ use session::{Parties, Session, refusal};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long sessions may take to say their last words once the deadline of a drain has passed.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How long a client that gets no session may take to read why: short, since no limit counts it.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// Clients that may wait in the kernel for their session.
 const BACKLOG: i32 = 1024;
 
@@ -273,12 +276,14 @@ async fn serve(stream: TcpStream, client: SocketAddr, pool: PassivePool, shared:
         if let Err((stream, reason)) = run_session(stream, client, id, pool, &shared).await {
             info!(reason = reason.as_str(), "refused");
             shared.metrics.session_refused(reason);
-            let _ = stream.try_write(&refusal(match reason {
+            let mut control = Control::new(stream);
+            control.send(refusal(match reason {
                 Refusal::ClientLimit => "Too many sessions from your address; try again later.",
                 Refusal::Draining => "This gateway is stopping; please connect again.",
                 Refusal::Limit => "Too many sessions; try again later.",
                 Refusal::NoEndpoint => "No FTP server can be reached now; try again later.",
             }));
+            control.part(REFUSAL_TIMEOUT).await;
         }
     }
     .instrument(span)

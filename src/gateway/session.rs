@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -170,7 +170,7 @@ impl Session {
                 Event::Stop => self.dialogue.handle_drain(),
             }
         };
-        let _ = timeout(PARTING_TIMEOUT, self.part()).await;
+        self.client.part(PARTING_TIMEOUT).await;
         end
     }
 
@@ -183,8 +183,11 @@ impl Session {
         draining: bool,
         stop: &CancellationToken,
     ) -> Event {
+        // Replies of our own need no upstream: a client that reads none of them must wait, or they
+        // would pile up. During a transfer it must be heard, and gets none but the upstream's.
         let reads_client = self.stalled == Stalled::No
             && self.upstream.is_flushed()
+            && (self.client.is_flushed() || self.dialogue.in_transfer())
             && !self.dialogue.client_closed();
         let reads_upstream = self.client.is_flushed();
         let stalled = self.stalled;
@@ -383,20 +386,6 @@ impl Session {
             reply: end.reply,
             endpoint: self.endpoint,
         });
-    }
-
-    /// Sends the last words, says FIN, and waits for the client's: a close with bytes unread would
-    /// be a reset, and the last words lost.
-    async fn part(&mut self) {
-        while !self.client.is_flushed() && self.client.stream().writable().await.is_ok() {
-            self.client.flush();
-        }
-        self.client.half_close();
-        while !self.dialogue.client_closed() && self.client.stream().readable().await.is_ok() {
-            if matches!(self.client.read(|_| ()), Read::End | Read::Lost) {
-                return;
-            }
-        }
     }
 }
 

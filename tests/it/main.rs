@@ -13,6 +13,7 @@
 )]
 
 mod harness;
+mod hostile;
 mod interop;
 mod limits;
 mod pool;

@@ -67,6 +67,8 @@ pub struct Dialogue {
     epsv_all: bool,
     /// Bytes that ALLO announced for the next upload.
     announced: Option<u64>,
+    /// Where REST told the next transfer to start.
+    restart: u64,
     /// The client has sent QUIT: its leaving is no accident.
     quit: bool,
     client_closed: bool,
@@ -234,6 +236,7 @@ impl Dialogue {
             upstream_epsv: true,
             epsv_all: false,
             announced: None,
+            restart: 0,
             quit: false,
             client_closed: false,
             closed: false,
@@ -260,7 +263,7 @@ impl Dialogue {
         };
         if let Queued::Command(command) = &queued {
             self.quit |= command.verb() == Verb::Quit;
-            if self.may_overtake(command.verb()) {
+            if self.may_overtake(command) {
                 self.forward(command);
                 return;
             }
@@ -431,7 +434,11 @@ impl Dialogue {
                 self.forward(command);
             }
             Verb::Allo => {
-                self.announced = allo_size(command.argument());
+                self.announced = first_number(command.argument());
+                self.forward(command);
+            }
+            Verb::Rest => {
+                self.restart = first_number(command.argument()).unwrap_or_default();
                 self.forward(command);
             }
             Verb::User => {
@@ -522,8 +529,8 @@ impl Dialogue {
     }
 }
 
-/// The size in `ALLO size [R record-size]`.
-fn allo_size(argument: &[u8]) -> Option<u64> {
+/// The size in `ALLO size [R record-size]`, the offset in `REST offset`.
+fn first_number(argument: &[u8]) -> Option<u64> {
     let digits = argument.trim_ascii().split(u8::is_ascii_whitespace).next()?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }

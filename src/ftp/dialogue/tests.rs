@@ -180,6 +180,20 @@ fn an_upload_shorter_than_announced_is_reset() {
 }
 
 #[test]
+fn a_resumed_upload_brings_only_the_rest_of_what_was_announced() {
+    for (bytes, action) in [(60, "FinishData"), (59, "ResetData")] {
+        let mut script = Script::passive();
+        script.line("ALLO 100", &["> ALLO 100"]);
+        script.reply("202 no need", &["< 202 no need"]);
+        script.line("REST 40", &["> REST 40"]);
+        script.reply("350 from there", &["< 350 from there"]);
+        script.line("STOR f", &["TransferStarted(Upload)", "> STOR f"]);
+        script.event(Dialogue::handle_data_opened, &["Relay(Upload)"]);
+        script.event(|dialogue| dialogue.handle_data_ended(bytes), &[action]);
+    }
+}
+
+#[test]
 fn abor_resets_what_is_on_its_way_and_both_replies_come() {
     let mut script = Script::transferring("STOR f", "Upload");
     script.line("ABOR", &["ResetData"]);
@@ -233,12 +247,12 @@ fn noop_and_stat_overtake_a_transfer_and_others_wait() {
     let mut script = Script::transferring("RETR f", "Download");
     script.line("NOOP", &["> NOOP"]);
     script.line("STAT", &["> STAT"]);
-    script.line("PWD", &[]);
+    script.line("STAT nothing", &[]);
     script.reply("200 noop", &["< 200 noop"]);
     script.event(|dialogue| dialogue.handle_data_ended(1), &[]);
     script.reply("226 done", &["FinishData", "Audit(RETR f complete 226)", "< 226 done"]);
-    script.reply("211 status", &["< 211 status", "> PWD"]);
-    script.reply("257 here", &["< 257 here"]);
+    script.reply("211 status", &["< 211 status", "> STAT nothing"]);
+    script.reply("450 no such file", &["< 450 no such file"]);
 }
 
 #[test]

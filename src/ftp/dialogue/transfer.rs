@@ -211,7 +211,9 @@ impl Dialogue {
     }
 
     pub(super) fn start_transfer(&mut self, command: &Command, direction: Direction) {
-        let announced = self.announced.take();
+        // lftp announces the whole file also when it resumes an upload.
+        let restart = std::mem::take(&mut self.restart);
+        let announced = self.announced.take().map(|size| size.saturating_sub(restart));
         if self.channel == Channel::Absent {
             self.audit(command.verb(), command.argument().to_vec(), Outcome::Refused, Some(425));
             self.answer(425, "Use PASV or EPSV first.");
@@ -281,11 +283,16 @@ impl Dialogue {
         }
     }
 
-    /// Whether a command may go upstream while a transfer is in flight there.
-    pub(super) fn may_overtake(&self, verb: Verb) -> bool {
+    /// Whether a command may go upstream while a transfer is in flight there. STAT of a path may
+    /// not: its 450 or 550 could be the transfer's.
+    pub(super) fn may_overtake(&self, command: &Command) -> bool {
         let Some(Pending::Transfer(transfer)) = self.pending.front() else { return false };
-        matches!(verb, Verb::Abor | Verb::Noop | Verb::Stat)
-            && self.queue.is_empty()
+        let may = match command.verb() {
+            Verb::Abor | Verb::Noop => true,
+            Verb::Stat => command.argument().trim_ascii().is_empty(),
+            _ => false,
+        };
+        may && self.queue.is_empty()
             && self.pending.len() <= OVERTAKER_LIMIT
             && !transfer.answered
             && transfer.held.is_none()

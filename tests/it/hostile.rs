@@ -1,0 +1,115 @@
+//! Clients that no good client is: what they do harms nobody but themselves.
+
+use std::io::{ErrorKind, Read, Write};
+use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::harness::bytes;
+use crate::harness::ftp::{Ftp, connect, finish};
+use crate::harness::gateway::Gateway;
+use crate::harness::scripted::{Cut, ScriptedServer};
+use crate::harness::servers::{Kind, Server};
+
+/// More than the sockets on the way hold, so that a transfer is still running when it is disturbed.
+const LARGE: usize = 24 << 20;
+
+/// Runs `test` with every server at once, each behind a gateway of its own.
+fn with_every_server(test: fn(&Server, &Gateway)) {
+    thread::scope(|scope| {
+        for kind in Kind::ALL {
+            scope.spawn(move || {
+                let server = Server::start(kind);
+                test(&server, &Gateway::to(&server).start());
+            });
+        }
+    });
+}
+
+#[test]
+fn a_client_that_gets_no_session_is_told_why_although_it_spoke_first() {
+    let server = ScriptedServer::start(Cut::ResetData);
+    let gateway =
+        Gateway::to_address(server.address()).set("limits", "sessions_per_client = 1").start();
+    let _first = Ftp::connect(gateway.address);
+    for speaks in [false, true].repeat(50) {
+        let mut refused = connect(gateway.address, None).unwrap();
+        if speaks {
+            refused.write_all(b"USER ann\r\n").unwrap();
+        }
+        let mut told = String::new();
+        refused.read_to_string(&mut told).unwrap();
+        assert!(told.starts_with("421 "), "told {told:?}");
+    }
+}
+
+#[test]
+fn a_client_that_reads_no_replies_is_not_read_either() {
+    let server = ScriptedServer::start(Cut::ResetData);
+    let gateway = Gateway::to_address(server.address())
+        .set("limits", "commands_per_second = 1000000")
+        .start();
+    let mut client = Ftp::connect(gateway.address);
+    SockRef::from(client.stream()).set_recv_buffer_size(4096).unwrap();
+    client.stream().set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+    let commands = b"AUTH\r\n".repeat(10_000);
+    let mut sent = 0;
+    let full = loop {
+        match client.stream().write(&commands[sent % commands.len()..]) {
+            Ok(count) => sent += count,
+            Err(error) => break error,
+        }
+        assert!(sent < 40 << 20, "the gateway keeps the replies to {sent} bytes of commands");
+    };
+    assert_eq!(full.kind(), ErrorKind::WouldBlock);
+    for _ in 0..100 {
+        client.reply().expect(&[502]);
+    }
+}
+
+#[test]
+fn a_status_of_a_missing_file_does_not_end_an_upload() {
+    with_every_server(|server, gateway| {
+        let mut ftp = Ftp::login(gateway.address, server);
+        let mut data = ftp.begin("STOR file");
+        ftp.send("STAT nothing");
+        ftp.send("NOOP");
+        let content = bytes(11, LARGE);
+        data.write_all(&content).unwrap();
+        finish(data);
+        ftp.reply().expect(&[226]);
+        assert!(server.read("file") == content, "{}", server.kind.name());
+        ftp.reply();
+        ftp.reply().expect(&[200]);
+    });
+}
+
+#[test]
+fn a_resumed_upload_need_not_bring_what_allo_announced_for_the_whole() {
+    let server = Server::start(Kind::ProFtpd);
+    let gateway = Gateway::to(&server).start();
+    let mut ftp = Ftp::login(gateway.address, &server);
+    ftp.upload("STOR file", b"0123").expect(&[226]);
+    // As lftp does it with ftp:use-allo.
+    ftp.command("ALLO 10");
+    let address = ftp.pasv();
+    let mut data = ftp.open(address);
+    ftp.command("REST 4").expect(&[350]);
+    ftp.command("STOR file").expect(&[150]);
+    data.write_all(b"456789").unwrap();
+    finish(data);
+    ftp.reply().expect(&[226]);
+    assert_eq!(server.read("file"), b"0123456789");
+}
+
+#[test]
+fn a_name_with_a_bare_telnet_byte_is_not_cut_to_another_name() {
+    let server = Server::start(Kind::ApacheFtpServer);
+    let gateway = Gateway::to(&server).start();
+    let mut ftp = Ftp::login(gateway.address, &server);
+    server.write("a", b"must stay");
+    ftp.stream().write_all(b"DELE a\xFF\r\n").unwrap();
+    ftp.reply().expect(&[450, 501, 550]);
+    assert_eq!(server.read("a"), b"must stay");
+}
