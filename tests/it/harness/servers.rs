@@ -121,7 +121,7 @@ impl ServerOptions {
   max-logins="5000" max-threads="700" anon-enabled="false" login-failure-delay="0" max-login-failures="1000">
   <listeners>
     <nio-listener name="default" local-address="{host}" port="{PORT}" idle-timeout="600">
-      <data-connection idle-timeout="10">
+      <data-connection idle-timeout="30">
         <active enabled="false"/>
         <passive ports="{ports}" address="{host}"/>
       </data-connection>
