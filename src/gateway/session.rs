@@ -227,6 +227,7 @@ impl Session {
                     self.data.relay(direction, pipes, self.shared.timeouts.data_idle);
                 }
                 Action::FinishData => self.data.finish(),
+                Action::RefuseData => self.data.refuse(),
                 Action::ReleaseData => self.data.release(),
                 Action::ResetData => self.data.reset(),
                 Action::Login { accepted } => {
@@ -338,6 +339,7 @@ impl Session {
             }
             DataEvent::DialFailed => self.dialogue.handle_dial_failed(),
             DataEvent::Opened => self.dialogue.handle_data_opened(),
+            DataEvent::Refused => self.dialogue.handle_data_refused(),
             DataEvent::Ended => {
                 // A client that dies sends FIN on both connections, the older one first.
                 self.read_client_now();

@@ -46,6 +46,8 @@ pub(super) enum DataEvent {
     PortsExhausted,
     /// This port is ours.
     PortReserved(u16),
+    /// The upstream has got its data connection and a reset on it.
+    Refused,
 }
 
 /// Where to dial the upstream's data port, and from where: Transfer Family shards by source
@@ -59,12 +61,38 @@ pub(super) struct Dial {
 
 enum Stage {
     Absent,
-    Reserving { reserve: Boxed<Result<Reservation, Exhausted>>, dial: Dial },
-    Reserved { reservation: Reservation, dial: Dial },
-    Dialling { client: TcpStream, dial: Boxed<io::Result<TcpStream>> },
-    Open { pair: Arc<Pair> },
-    Relaying { pair: Arc<Pair>, relay: Boxed<Result<(), RelayError>>, direction: Direction },
-    Delivered { pair: Arc<Pair>, direction: Direction },
+    Reserving {
+        reserve: Boxed<Result<Reservation, Exhausted>>,
+        dial: Dial,
+    },
+    Reserved {
+        reservation: Reservation,
+        dial: Dial,
+    },
+    /// The client did not come.
+    Expired {
+        dial: Dial,
+    },
+    Dialling {
+        client: TcpStream,
+        dial: Boxed<io::Result<TcpStream>>,
+    },
+    /// The client has been given up; the upstream's data port is dialled, to be reset.
+    Refusing {
+        dial: Boxed<io::Result<TcpStream>>,
+    },
+    Open {
+        pair: Arc<Pair>,
+    },
+    Relaying {
+        pair: Arc<Pair>,
+        relay: Boxed<Result<(), RelayError>>,
+        direction: Direction,
+    },
+    Delivered {
+        pair: Arc<Pair>,
+        direction: Direction,
+    },
 }
 
 /// Both data connections, born with SO_LINGER 0: dropping them is a reset.
@@ -127,6 +155,17 @@ impl DataConnections {
         }
     }
 
+    /// Gives the client up, and opens the upstream's data connection only to reset it.
+    pub(super) fn refuse(&mut self) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Absent) {
+            Stage::Reserved { dial, .. } | Stage::Expired { dial } => {
+                Stage::Refusing { dial: dial.start() }
+            }
+            Stage::Dialling { dial, .. } => Stage::Refusing { dial },
+            other => other,
+        };
+    }
+
     /// Gives up whatever there is; open connections are reset.
     pub(super) fn reset(&mut self) {
         self.stage = Stage::Absent;
@@ -137,8 +176,17 @@ impl DataConnections {
     pub(super) async fn next(&mut self) -> DataEvent {
         loop {
             match &mut self.stage {
-                Stage::Absent | Stage::Open { .. } | Stage::Delivered { .. } => {
-                    return pending().await;
+                Stage::Absent
+                | Stage::Expired { .. }
+                | Stage::Open { .. }
+                | Stage::Delivered { .. } => return pending().await,
+                Stage::Refusing { dial } => {
+                    // Dropped as soon as it is there: a reset.
+                    let refused = dial.as_mut().await.is_ok();
+                    self.stage = Stage::Absent;
+                    if refused {
+                        return DataEvent::Refused;
+                    }
                 }
                 Stage::Reserving { reserve, dial } => {
                     let (result, dial) = (reserve.as_mut().await, *dial);
@@ -150,10 +198,11 @@ impl DataConnections {
                 }
                 Stage::Reserved { reservation, dial } => {
                     let (result, dial) = (reservation.accepted().await, *dial);
-                    self.stage = Stage::Absent;
-                    let Ok(client) = result else { return DataEvent::Expired };
-                    let dial = Box::pin(data_socket::dial(dial.to, dial.from, dial.timeout));
-                    self.stage = Stage::Dialling { client, dial };
+                    let Ok(client) = result else {
+                        self.stage = Stage::Expired { dial };
+                        return DataEvent::Expired;
+                    };
+                    self.stage = Stage::Dialling { client, dial: dial.start() };
                 }
                 Stage::Dialling { dial, .. } => {
                     let result = dial.as_mut().await;
@@ -188,6 +237,12 @@ impl DataConnections {
                 }
             }
         }
+    }
+}
+
+impl Dial {
+    fn start(self) -> Boxed<io::Result<TcpStream>> {
+        Box::pin(data_socket::dial(self.to, self.from, self.timeout))
     }
 }
 

@@ -86,6 +86,29 @@ fn a_status_of_a_missing_file_does_not_end_an_upload() {
 }
 
 #[test]
+fn a_download_aborted_before_its_data_connection_is_there_leaves_the_session_alive() {
+    with_every_server(|server, gateway| {
+        server.write("file", b"x");
+        for command in ["RETR file", "LIST"] {
+            let mut ftp = Ftp::login(gateway.address, server);
+            ftp.pasv();
+            ftp.send(command);
+            ftp.send("ABOR");
+            let [transfer, abor] = [ftp.final_reply(), ftp.final_reply()];
+            assert!((400..600).contains(&transfer.code), "{}: {transfer:?}", server.kind.name());
+            assert!([225, 226].contains(&abor.code), "{}: {abor:?}", server.kind.name());
+            let (content, reply) = ftp.download("RETR file");
+            assert_eq!(
+                (content.as_slice(), reply.code),
+                (&b"x"[..], 226),
+                "{}",
+                server.kind.name()
+            );
+        }
+    });
+}
+
+#[test]
 fn a_resumed_upload_need_not_bring_what_allo_announced_for_the_whole() {
     let server = Server::start(Kind::ProFtpd);
     let gateway = Gateway::to(&server).start();
@@ -112,4 +135,22 @@ fn a_name_with_a_bare_telnet_byte_is_not_cut_to_another_name() {
     ftp.stream().write_all(b"DELE a\xFF\r\n").unwrap();
     ftp.reply().expect(&[450, 501, 550]);
     assert_eq!(server.read("a"), b"must stay");
+}
+
+#[test]
+fn a_client_that_closes_its_data_connection_and_then_says_abor_is_answered_twice() {
+    with_every_server(|server, gateway| {
+        server.write("large", &bytes(12, LARGE));
+        let mut ftp = Ftp::login(gateway.address, server);
+        for _ in 0..10 {
+            let mut data = ftp.begin("RETR large");
+            data.read_exact(&mut [0; 100_000]).unwrap();
+            drop(data);
+            ftp.send("ABOR");
+            let [transfer, abor] = [ftp.final_reply(), ftp.final_reply()];
+            assert!((400..600).contains(&transfer.code), "{}: {transfer:?}", server.kind.name());
+            assert!([225, 226].contains(&abor.code), "{}: {abor:?}", server.kind.name());
+        }
+        ftp.command("NOOP").expect(&[200]);
+    });
 }

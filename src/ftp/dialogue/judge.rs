@@ -44,6 +44,8 @@ enum Data {
     Absent,
     Reserving,
     Reserved,
+    Expired,
+    Refused,
     Open,
     Relaying(Direction),
     Delivered(Direction),
@@ -121,7 +123,7 @@ impl Judge {
                 self.dialogue.handle_ports_exhausted();
             }
             (Step::Expired, Data::Reserved) => {
-                self.data = Data::Absent;
+                self.data = Data::Expired;
                 self.dialogue.handle_reservation_expired();
             }
             (Step::DialFailed, Data::Reserved) => {
@@ -132,6 +134,7 @@ impl Judge {
                 self.data = Data::Open;
                 self.dialogue.handle_data_opened();
             }
+            (Step::Opened, Data::Refused) => self.dialogue.handle_data_refused(),
             (Step::Ended, Data::Relaying(direction)) => {
                 self.data = Data::Delivered(direction);
                 self.dialogue.handle_data_ended(40);
@@ -187,7 +190,8 @@ impl Judge {
                     self.complete = false;
                     data
                 }
-                (Action::ReservePort(_), Data::Absent) => Data::Reserving,
+                (Action::ReservePort(_), Data::Absent | Data::Expired) => Data::Reserving,
+                (Action::RefuseData, Data::Reserved | Data::Expired) => Data::Refused,
                 (Action::Relay(direction), Data::Open) => Data::Relaying(direction),
                 (Action::FinishData, Data::Delivered(Direction::Upload)) => Data::Finished,
                 (Action::FinishData, Data::Delivered(_))

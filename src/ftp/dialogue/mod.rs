@@ -102,6 +102,9 @@ pub enum Action {
         /// By 230, not by 530.
         accepted: bool,
     },
+    /// The upstream waits for a data connection that will not come: open it and reset it, so that
+    /// it says so now and not in a minute.
+    RefuseData,
     /// Move bytes that way until the sender's EOF, then say [`Dialogue::handle_data_ended`].
     Relay(Direction),
     /// An upload's final reply is there: close its data connections in order.
@@ -218,6 +221,8 @@ enum Channel {
     Ready,
     /// Both sides are connected.
     Open,
+    /// The client's is given up, and the upstream's opened only to be reset.
+    Refused,
 }
 
 // === impl Dialogue ===

@@ -202,12 +202,47 @@ fn abor_resets_what_is_on_its_way_and_both_replies_come() {
         &["Audit(STOR f aborted 426)", "< 426 aborted", "< 226 ABOR command successful."],
     );
 
-    // Nothing moves yet: the upstream may be waiting for a connection and must be told.
+    // Nothing moves yet: the upstream may be waiting for a connection and deaf to ABOR.
     let mut waiting = Script::passive();
     waiting.line("RETR f", &["TransferStarted(Download)", "> RETR f"]);
-    waiting.line("ABOR", &["ResetData", "> ABOR"]);
-    waiting.reply("426 aborted", &["Audit(RETR f aborted 426)", "< 426 aborted"]);
-    waiting.reply("226 abor ok", &["< 226 abor ok"]);
+    waiting.line("ABOR", &["RefuseData"]);
+    assert_eq!(waiting.dialogue.waiting(), Waiting::Settle);
+    waiting.event(Dialogue::handle_data_refused, &[]);
+    assert_eq!(waiting.dialogue.waiting(), Waiting::Nudge);
+    waiting.reply(
+        "426 aborted",
+        &[
+            "ResetData",
+            "Audit(RETR f aborted 426)",
+            "< 426 aborted",
+            "< 226 ABOR command successful.",
+        ],
+    );
+
+    // An upload's connection must not be made up, but may come yet.
+    for comes in [false, true] {
+        let mut waiting = Script::passive();
+        waiting.line("STOR f", &["TransferStarted(Upload)", "> STOR f"]);
+        waiting.line("ABOR", &["> ABOR"]);
+        if comes {
+            waiting.event(Dialogue::handle_data_opened, &["ResetData"]);
+        }
+        let mut told = vec!["Audit(STOR f aborted 426)", "< 426 aborted"];
+        if !comes {
+            told.insert(0, "ResetData");
+        }
+        waiting.reply("426 aborted", &told);
+        waiting.reply("226 abor ok", &["< 226 abor ok"]);
+    }
+
+    // The client closes its data connection before it says ABOR.
+    let mut closed = Script::transferring("RETR f", "Download");
+    closed.event(|dialogue| dialogue.handle_data_failed(DataFailure::Client), &["ResetData"]);
+    closed.line("ABOR", &[]);
+    closed.reply(
+        "426 cut",
+        &["Audit(RETR f client-failed 426)", "< 426 cut", "< 226 ABOR command successful."],
+    );
 
     let mut idle = Script::logged_in();
     idle.line("ABOR", &["> ABOR"]);
@@ -418,21 +453,22 @@ fn a_transfer_that_nobody_comes_to_is_answered_and_the_upstreams_word_swallowed(
         Dialogue::handle_reservation_expired,
         (|dialogue| dialogue.handle_timeout(Waiting::DataConnect)) as fn(&mut Dialogue),
     ] {
-        let mut script = Script::passive();
-        script.line("STOR f", &["TransferStarted(Upload)", "> STOR f"]);
-        script.event(
-            event,
-            &[
-                "ResetData",
-                "Audit(STOR f client-failed 425)",
-                "< 425 Can't open data connection: nobody came to it in time.",
-            ],
-        );
-        script.line("PWD", &[]);
-        assert_eq!(script.dialogue.waiting(), Waiting::Settle);
-        script.reply("150 late", &[]);
-        script.reply("425 late", &["> PWD"]);
-        script.reply("257 /", &["< 257 /"]);
+        for (command, direction, action, after) in [
+            ("STOR f", "Upload", "ResetData", &["> PWD"][..]),
+            ("LIST f", "Listing", "RefuseData", &["ResetData", "> PWD"]),
+        ] {
+            let mut script = Script::passive();
+            let started = format!("TransferStarted({direction})");
+            script.line(command, &[&started, &format!("> {command}")]);
+            let audit = format!("Audit({command} client-failed 425)");
+            let told = "< 425 Can't open data connection: nobody came to it in time.";
+            script.event(event, &[action, &audit, told]);
+            script.line("PWD", &[]);
+            assert_eq!(script.dialogue.waiting(), Waiting::Settle);
+            script.reply("150 late", &[]);
+            script.reply("425 late", after);
+            script.reply("257 /", &["< 257 /"]);
+        }
     }
 }
 

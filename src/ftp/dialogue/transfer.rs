@@ -99,7 +99,7 @@ pub(super) struct Transfer {
     cause: Option<Outcome>,
     /// The client already has its final reply; the upstream's will be swallowed.
     answered: bool,
-    /// Both data connections were open, so the upstream knows that they are no more.
+    /// The upstream's data connection was open, so the upstream knows that it is no more.
     connected: bool,
     /// The upstream has been asked whether it is done.
     nudged: bool,
@@ -123,11 +123,11 @@ pub(super) enum DataState {
 impl Transfer {
     pub(super) fn waiting(&self) -> Waiting {
         match self.data {
+            DataState::Failed if self.connected && !self.nudged => Waiting::Nudge,
             _ if self.answered => Waiting::Settle,
             DataState::Waiting => Waiting::DataConnect,
             DataState::Running => Waiting::Nothing,
             DataState::Ended | DataState::Finished => Waiting::Reply,
-            DataState::Failed if self.connected && !self.nudged => Waiting::Nudge,
             DataState::Failed => Waiting::Settle,
         }
     }
@@ -158,6 +158,17 @@ impl Dialogue {
             transfer.data = DataState::Running;
             transfer.connected = true;
             self.actions.push_back(Action::Relay(transfer.direction));
+        } else if let Some(Pending::Transfer(transfer)) = self.pending.front_mut() {
+            // Aborted meanwhile.
+            transfer.connected = true;
+            self.drop_channel();
+        }
+    }
+
+    /// What [`Action::RefuseData`] asked for is done.
+    pub fn handle_data_refused(&mut self) {
+        if let Some(Pending::Transfer(transfer)) = self.pending.front_mut() {
+            transfer.connected = true;
         }
     }
 
@@ -298,14 +309,19 @@ impl Dialogue {
             && transfer.held.is_none()
     }
 
-    /// ABOR: what has not been delivered shall not look delivered. Says whether bytes could be
-    /// moving, so that the reset of their connection ends the transfer.
+    /// ABOR: what has not been delivered shall not look delivered. Says whether the upstream sees
+    /// its data connection reset, which ends the transfer.
     pub(super) fn abort_transfer(&mut self) -> bool {
         let Some(Pending::Transfer(transfer)) = self.pending.front() else { return false };
-        let moving = matches!(transfer.data, DataState::Running | DataState::Ended);
+        let reset = match transfer.data {
+            DataState::Waiting => transfer.direction != Direction::Upload,
+            DataState::Running | DataState::Ended => true,
+            DataState::Failed => transfer.connected,
+            DataState::Finished => false,
+        };
         self.fail_transfer(Outcome::Aborted);
         self.settle();
-        moving
+        reset
     }
 
     /// Resets the data connections of the transfer in flight, if its bytes are still on their way.
@@ -314,21 +330,42 @@ impl Dialogue {
         if matches!(transfer.data, DataState::Failed | DataState::Finished) || transfer.answered {
             return;
         }
+        let waiting = transfer.data == DataState::Waiting;
         transfer.data = DataState::Failed;
         transfer.cause = Some(outcome);
-        self.drop_channel();
+        match transfer.direction {
+            Direction::Upload if waiting => {}
+            _ if waiting => self.refuse_channel(),
+            _ => self.drop_channel(),
+        }
+    }
+
+    /// Takes back the data connection of a transfer that the upstream may be waiting to begin, for
+    /// a minute and deaf to ABOR. An upload's is better left to the client, to be reset if it comes
+    /// after all: an upstream could take a connection that brings nothing for an empty file.
+    fn refuse_channel(&mut self) {
+        if self.channel == Channel::Ready {
+            self.channel = Channel::Refused;
+            self.actions.push_back(Action::RefuseData);
+        }
     }
 
     /// There will be no data connection: a transfer in flight is answered at once, since the
     /// upstream may wait for minutes before it says so itself.
     pub(super) fn refuse_data(&mut self, outcome: Outcome, why: &str) {
-        self.drop_channel();
-        let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else { return };
+        let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else {
+            return self.drop_channel();
+        };
         if transfer.data != DataState::Waiting || transfer.answered {
-            return;
+            return self.drop_channel();
         }
         transfer.data = DataState::Failed;
         transfer.cause = Some(outcome);
+        match transfer.direction {
+            Direction::Upload => self.drop_channel(),
+            Direction::Download | Direction::Listing => self.refuse_channel(),
+        }
+        let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else { return };
         if transfer.held.is_some() {
             self.settle();
         } else {
@@ -353,6 +390,9 @@ impl Dialogue {
         }
         let Some(Pending::Transfer(transfer)) = self.pending.pop_front() else { return };
         let Some(mut reply) = transfer.held else { return };
+        if transfer.data == DataState::Failed {
+            self.drop_channel();
+        }
         if !transfer.answered {
             let outcome = match (transfer.data, positive) {
                 (DataState::Ended, true) => {
