@@ -154,3 +154,21 @@ fn a_client_that_closes_its_data_connection_and_then_says_abor_is_answered_twice
         ftp.command("NOOP").expect(&[200]);
     });
 }
+
+#[test]
+fn noops_during_a_long_upload_do_not_cut_it() {
+    with_every_server(|server, gateway| {
+        let mut ftp = Ftp::login(gateway.address, server);
+        let mut data = ftp.begin("STOR file");
+        let content = bytes(13, 200_000);
+        for part in content.chunks(1000) {
+            ftp.send("NOOP");
+            data.write_all(part).unwrap();
+        }
+        finish(data);
+        let codes: Vec<u16> = (0..201).map(|_| ftp.reply().code).collect();
+        assert_eq!(codes.iter().filter(|&&code| code == 226).count(), 1, "{codes:?}");
+        assert!(server.read("file") == content, "{}", server.kind.name());
+        ftp.command("NOOP").expect(&[200]);
+    });
+}

@@ -44,10 +44,14 @@ use passive::PassiveRequest;
 use transfer::Transfer;
 pub use transfer::{DataFailure, Outcome, TransferEnd};
 
-/// Commands that may wait for their turn; more than any client pipelines.
+/// Commands that may wait for their turn before no more are read; more than any client pipelines.
 const QUEUE_LIMIT: usize = 64;
-/// Commands that may overtake one transfer at a time.
-const OVERTAKER_LIMIT: usize = 16;
+/// Commands that may wait for the end of a transfer, during which the client must be read: a NOOP
+/// every half minute of eight hours, which some upstreams answer only then.
+const TRANSFER_QUEUE_LIMIT: usize = 1024;
+/// Commands that may overtake one transfer at a time. pure-ftpd takes two that it reads at once
+/// for one.
+const OVERTAKER_LIMIT: usize = 1;
 
 /// One session's conversation, as the module says.
 #[derive(Debug)]
@@ -274,7 +278,7 @@ impl Dialogue {
             }
         }
         self.queue.push_back(queued);
-        if self.queue.len() > QUEUE_LIMIT {
+        if self.queue.len() > TRANSFER_QUEUE_LIMIT {
             self.give_up(SessionEnd::ProtocolError, "Too many commands at once.");
         }
         self.pump();

@@ -281,12 +281,17 @@ fn an_upstream_that_forgets_to_answer_a_broken_transfer_is_asked_by_noop() {
 fn noop_and_stat_overtake_a_transfer_and_others_wait() {
     let mut script = Script::transferring("RETR f", "Download");
     script.line("NOOP", &["> NOOP"]);
-    script.line("STAT", &["> STAT"]);
-    script.line("STAT nothing", &[]);
     script.reply("200 noop", &["< 200 noop"]);
+    script.line("STAT", &["> STAT"]);
+    // One at a time; and the failure of a STAT of a path could be taken for the transfer's.
+    for waits in ["NOOP", "PWD", "STAT nothing"] {
+        script.line(waits, &[]);
+    }
     script.event(|dialogue| dialogue.handle_data_ended(1), &[]);
     script.reply("226 done", &["FinishData", "Audit(RETR f complete 226)", "< 226 done"]);
-    script.reply("211 status", &["< 211 status", "> STAT nothing"]);
+    script.reply("211 status", &["< 211 status", "> NOOP"]);
+    script.reply("200 noop", &["< 200 noop", "> PWD"]);
+    script.reply("257 here", &["< 257 here", "> STAT nothing"]);
     script.reply("450 no such file", &["< 450 no such file"]);
 }
 
@@ -511,7 +516,7 @@ fn a_features_reply_and_a_rein_change_what_they_should() {
 #[test]
 fn a_client_that_floods_a_transfer_with_commands_is_told_and_left() {
     let mut script = Script::transferring("RETR f", "Download");
-    for _ in 0..QUEUE_LIMIT {
+    for _ in 0..TRANSFER_QUEUE_LIMIT {
         script.line("PWD", &[]);
     }
     script.line(
