@@ -32,10 +32,13 @@ fn login(to: SocketAddr) -> Ftp {
 }
 
 /// Uploads a random part, in a session and over a data connection that both stay open.
-fn begin_upload(to: SocketAddr, name: &str, seed: u64) -> (Ftp, TcpStream) {
+fn begin_upload(server: &Server, to: SocketAddr, name: &str, seed: u64) -> (Ftp, TcpStream) {
     let mut client = login(to);
     let mut data = client.begin(&format!("STOR {name}"));
     data.write_all(&bytes(seed, 1 + number(seed, 2 << 20))).unwrap();
+    // The server says 150 before it has a data connection, and without one says nothing more for a
+    // minute. It creates the file when it has one.
+    eventually("the server's data connection", || server.path(name).exists().then_some(()));
     (client, data)
 }
 
@@ -83,12 +86,13 @@ fn assert_cut_download_failed(mut client: Ftp, data: TcpStream, part: Vec<u8>) {
 
 #[test]
 fn a_gateway_killed_in_mid_upload_never_looks_like_the_end_of_the_file() {
-    let (_server, tap) = server_with_file();
+    let (server, tap) = server_with_file();
     for round in 0..TIMES / AT_ONCE {
         let mut gateway = Gateway::to_address(tap.address()).start();
         let uploads: Vec<_> = (0..AT_ONCE)
             .map(|index| {
                 begin_upload(
+                    &server,
                     gateway.address,
                     &format!("killed-{round}-{index}"),
                     seed(round, index),
@@ -120,11 +124,11 @@ fn a_gateway_killed_in_mid_download_never_looks_like_the_end_of_the_file() {
 
 #[test]
 fn a_client_that_resets_its_upload_never_leaves_a_complete_file() {
-    let (_server, tap) = server_with_file();
+    let (server, tap) = server_with_file();
     let gateway = Gateway::to_address(tap.address()).start();
     for index in 0..TIMES {
         let name = format!("reset-{index}-");
-        let (client, data) = begin_upload(gateway.address, &name, seed(0, index));
+        let (client, data) = begin_upload(&server, gateway.address, &name, seed(0, index));
         reset(data);
         assert_cut_upload_failed(&tap, &name, Some(client));
     }
@@ -188,11 +192,11 @@ fn upload_by_curl(to: SocketAddr, name: &str) -> Child {
 
 #[test]
 fn a_client_that_closes_its_control_connection_before_its_data_is_not_believed() {
-    let (_server, tap) = server_with_file();
+    let (server, tap) = server_with_file();
     let gateway = Gateway::to_address(tap.address()).start();
     for index in 0..TIMES {
         let name = format!("control-first-{index}-");
-        let (client, data) = begin_upload(gateway.address, &name, seed(2, index));
+        let (client, data) = begin_upload(&server, gateway.address, &name, seed(2, index));
         drop(client);
         fin(&data);
         assert_cut_upload_failed(&tap, &name, None);
@@ -224,14 +228,14 @@ fn vanish(stream: &TcpStream) {
 
 #[test]
 fn a_client_that_vanishes_or_falls_silent_never_leaves_a_complete_file() {
-    let (_server, tap) = server_with_file();
+    let (server, tap) = server_with_file();
     let gateway =
         Gateway::to_address(tap.address()).set("timeouts", "data_idle = \"400ms\"").start();
     for vanishing in [true, false] {
         let uploads: Vec<_> = (0..TIMES)
             .map(|index| {
                 let name = format!("silent-{vanishing}-{index}-");
-                let (client, data) = begin_upload(gateway.address, &name, seed(4, index));
+                let (client, data) = begin_upload(&server, gateway.address, &name, seed(4, index));
                 if vanishing {
                     vanish(client.stream());
                     vanish(&data);
@@ -280,7 +284,12 @@ fn a_server_that_is_killed_never_gives_a_complete_download() {
             .collect();
         let uploads: Vec<_> = (0..AT_ONCE)
             .map(|index| {
-                begin_upload(gateway.address, &format!("up-{index}"), seed(round, 70 + index))
+                begin_upload(
+                    &server,
+                    gateway.address,
+                    &format!("up-{index}"),
+                    seed(round, 70 + index),
+                )
             })
             .collect();
         server.sigkill();
@@ -330,11 +339,11 @@ fn cut_by_server(gateway: SocketAddr, command: &str, after: usize) {
 
 #[test]
 fn an_aborted_upload_is_never_stored_as_complete() {
-    let (_server, tap) = server_with_file();
+    let (server, tap) = server_with_file();
     let gateway = Gateway::to_address(tap.address()).start();
     for index in 0..TIMES {
         let name = format!("aborted-{index}-");
-        let (mut client, data) = begin_upload(gateway.address, &name, seed(8, index));
+        let (mut client, data) = begin_upload(&server, gateway.address, &name, seed(8, index));
         client.send("ABOR");
         fin(&data);
         assert!(tap.verdict(&name) >= 400);
