@@ -314,7 +314,9 @@ async fn run_session(
     shared.metrics.session_started();
     let parties = Parties { session: id, client, local };
     let session = Session::new(Arc::clone(shared), pool, parties, stream, connected);
-    let end = session.run(&shared.drain, &shared.stop).await;
+    // Tokens of its own: each event polls them, and the shared ones' locks would be all sessions'.
+    let (drain, stop) = (shared.drain.child_token(), shared.stop.child_token());
+    let end = session.run(&drain, &stop).await;
     shared.metrics.session_ended(end);
     info!(reason = end.as_str(), "ended");
     Ok(())
