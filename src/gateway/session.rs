@@ -104,7 +104,8 @@ impl Session {
             upstream_local.map_or_else(|_| Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
         let terms = Terms {
             client_ipv6: parties.local.is_ipv6(),
-            passive_ipv4: shared.advertised(&parties).is_ipv4(),
+            // Both: a client that comes by IPv6 is not expected to come to its port by IPv4.
+            passive_ipv4: parties.local.is_ipv4() && shared.advertised(&parties).is_ipv4(),
             upstream_ipv6: connected.endpoint.is_ipv6(),
             upstream_ports: shared.upstream_ports.clone(),
         };
