@@ -69,6 +69,27 @@ fn a_client_that_reads_no_replies_is_not_read_either() {
 }
 
 #[test]
+fn a_line_without_end_does_not_hold_up_the_login_time_out() {
+    let server = ScriptedServer::start(Cut::ResetData);
+    let gateway = Gateway::to_address(server.address()).set("timeouts", "login = \"1s\"").start();
+    let mut clients: Vec<_> = (0..8)
+        .map(|_| {
+            let client = connect(gateway.address, None).unwrap();
+            let mut writer = client.try_clone().unwrap();
+            thread::spawn(move || while writer.write_all(&[b'x'; 1 << 20]).is_ok() {});
+            client
+        })
+        .collect();
+    for client in &mut clients {
+        let mut told = Vec::new();
+        // The writer may be cut off by a reset.
+        let _ = client.read_to_end(&mut told);
+        let told = String::from_utf8(told).unwrap();
+        assert!(told.contains("\n421 "), "told {told:?}");
+    }
+}
+
+#[test]
 fn a_status_of_a_missing_file_does_not_end_an_upload() {
     with_every_server(|server, gateway| {
         let mut ftp = Ftp::login(gateway.address, server);
