@@ -64,6 +64,12 @@ impl Command {
         self.line.get(self.argument_at..).unwrap_or_default()
     }
 
+    /// How long the line is, in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "a command is never empty")]
+    pub fn len(&self) -> usize {
+        self.line.len()
+    }
+
     /// The bytes for the upstream: the client's line, ended by CRLF (RFC 959 3.1).
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.line.len() + 2);

@@ -49,6 +49,8 @@ const QUEUE_LIMIT: usize = 64;
 /// Commands that may wait for the end of a transfer, during which the client must be read: a NOOP
 /// every half minute of eight hours, which some upstreams answer only then.
 const TRANSFER_QUEUE_LIMIT: usize = 1024;
+/// Bytes of all commands that wait; many are short, as a NOOP is.
+const QUEUE_BYTES_LIMIT: usize = 64 * 1024;
 /// Commands that may overtake one transfer at a time. pure-ftpd takes two that it reads at once
 /// for one.
 const OVERTAKER_LIMIT: usize = 1;
@@ -60,6 +62,8 @@ pub struct Dialogue {
     actions: VecDeque<Action>,
     /// Client commands whose turn has not come.
     queue: VecDeque<Queued>,
+    /// The sum of their sizes.
+    queued_bytes: usize,
     /// What the upstream owes replies to: one, or a transfer and its overtakers behind it.
     pending: VecDeque<Pending>,
     channel: Channel,
@@ -229,6 +233,18 @@ enum Channel {
     Refused,
 }
 
+// === impl Queued ===
+
+impl Queued {
+    /// What it takes, roughly, in bytes.
+    fn size(&self) -> usize {
+        match self {
+            Self::Command(command) => command.len(),
+            Self::Reply(reply) => reply.bytes().len(),
+        }
+    }
+}
+
 // === impl Dialogue ===
 
 impl Dialogue {
@@ -238,6 +254,7 @@ impl Dialogue {
             terms,
             actions: VecDeque::new(),
             queue: VecDeque::new(),
+            queued_bytes: 0,
             pending: VecDeque::new(),
             channel: Channel::Absent,
             user: Vec::new(),
@@ -277,8 +294,9 @@ impl Dialogue {
                 return;
             }
         }
+        self.queued_bytes += queued.size();
         self.queue.push_back(queued);
-        if self.queue.len() > TRANSFER_QUEUE_LIMIT {
+        if self.queue.len() > TRANSFER_QUEUE_LIMIT || self.queued_bytes > QUEUE_BYTES_LIMIT {
             self.give_up(SessionEnd::ProtocolError, "Too many commands at once.");
         }
         self.pump();
@@ -383,9 +401,8 @@ impl Dialogue {
     /// Whether to read from the client now. While a transfer runs, always: an ABOR or the
     /// client's death must be seen.
     pub fn wants_line(&self) -> bool {
-        !self.closed
-            && (self.queue.len() < QUEUE_LIMIT
-                || matches!(self.pending.front(), Some(Pending::Transfer(_))))
+        let room = self.queue.len() < QUEUE_LIMIT && self.queued_bytes < QUEUE_BYTES_LIMIT / 2;
+        !self.closed && (room || self.in_transfer())
     }
 
     /// Whether nothing is in flight: neither a command nor a transfer.
@@ -411,7 +428,9 @@ impl Dialogue {
     /// Takes the next turns while the upstream owes nothing.
     fn pump(&mut self) {
         while self.pending.is_empty() && !self.closed {
-            match self.queue.pop_front() {
+            let queued = self.queue.pop_front();
+            self.queued_bytes -= queued.as_ref().map_or(0, Queued::size);
+            match queued {
                 Some(Queued::Command(command)) => self.start(&command),
                 Some(Queued::Reply(reply)) => self.tell(reply),
                 None if self.client_closed => self.close(SessionEnd::ClientClosed),
@@ -533,6 +552,7 @@ impl Dialogue {
         self.drop_channel();
         self.closed = true;
         self.queue.clear();
+        self.queued_bytes = 0;
         self.pending.clear();
         self.actions.push_back(Action::Close(end));
     }

@@ -531,6 +531,17 @@ fn a_client_that_floods_a_transfer_with_commands_is_told_and_left() {
     );
 }
 
+#[test]
+fn a_client_that_floods_a_transfer_with_long_commands_is_left_sooner() {
+    let mut script = Script::transferring("RETR f", "Download");
+    let long = format!("SITE {}", "x".repeat(4000));
+    for _ in 0..16 {
+        script.line(&long, &[]);
+    }
+    script.dialogue.handle_line(Ok(long.as_bytes()));
+    assert_eq!(script.actions().last().unwrap(), "Close(ProtocolError)");
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let lines = [
         "USER a", "PASS b", "PASV", "EPSV", "EPSV ALL", "STOR f", "RETR f", "LIST", "ABOR", "NOOP",
