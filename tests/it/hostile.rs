@@ -8,24 +8,12 @@ use socket2::SockRef;
 
 use crate::harness::bytes;
 use crate::harness::ftp::{Ftp, connect, finish};
-use crate::harness::gateway::Gateway;
+use crate::harness::gateway::{Gateway, with_every_server};
 use crate::harness::scripted::{Cut, ScriptedServer};
 use crate::harness::servers::{Kind, Server};
 
 /// More than the sockets on the way hold, so that a transfer is still running when it is disturbed.
-const LARGE: usize = 24 << 20;
-
-/// Runs `test` with every server at once, each behind a gateway of its own.
-fn with_every_server(test: fn(&Server, &Gateway)) {
-    thread::scope(|scope| {
-        for kind in Kind::ALL {
-            scope.spawn(move || {
-                let server = Server::start(kind);
-                test(&server, &Gateway::to(&server).start());
-            });
-        }
-    });
-}
+const LARGE: usize = 64 << 20;
 
 #[test]
 fn a_client_that_gets_no_session_is_told_why_although_it_spoke_first() {

@@ -3,27 +3,14 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::thread;
 
 use crate::harness::ftp::{End, Ftp, connect, finish, read_to_end};
-use crate::harness::gateway::Gateway;
+use crate::harness::gateway::{Gateway, with_every_server};
 use crate::harness::servers::{Kind, Server};
 use crate::harness::{bytes, eventually};
 
 /// More than the sockets on the way hold, so that a transfer is still running when it is disturbed.
-const LARGE: usize = 24 << 20;
-
-/// Runs `test` with every server at once, each behind a gateway of its own.
-fn with_every_server(test: fn(&Server, &Gateway)) {
-    thread::scope(|scope| {
-        for kind in Kind::ALL {
-            scope.spawn(move || {
-                let server = Server::start(kind);
-                test(&server, &Gateway::to(&server).start());
-            });
-        }
-    });
-}
+const LARGE: usize = 64 << 20;
 
 /// Sessions with the server directly and through the gateway.
 fn sessions(server: &Server, gateway: &Gateway) -> [Ftp; 2] {

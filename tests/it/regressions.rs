@@ -1,24 +1,16 @@
 //! What has gone wrong in other gateways (ProFTPD's mod_proxy above all), with its issue numbers.
 
-use std::thread;
-
 use crate::harness::bytes;
 use crate::harness::ftp::{End, Ftp, read_to_end};
-use crate::harness::gateway::Gateway;
+use crate::harness::gateway::with_every_server;
 use crate::harness::servers::{Kind, Server};
 
-/// Runs `test` with every server at once, each behind a gateway of its own.
-fn with_every_server(test: fn(&Server, &mut Ftp)) {
-    thread::scope(|scope| {
-        for kind in Kind::ALL {
-            scope.spawn(move || {
-                let server = Server::start(kind);
-                let gateway = Gateway::to(&server).start();
-                let mut ftp = Ftp::login(gateway.address, &server);
-                test(&server, &mut ftp);
-                ftp.command("QUIT").expect(&[221]);
-            });
-        }
+/// Runs `test` in a session with every server at once, each behind a gateway of its own.
+fn in_a_session_with_every_server(test: fn(&Server, &mut Ftp)) {
+    with_every_server(|server, gateway| {
+        let mut ftp = Ftp::login(gateway.address, server);
+        test(server, &mut ftp);
+        ftp.command("QUIT").expect(&[221]);
     });
 }
 
@@ -26,7 +18,7 @@ fn with_every_server(test: fn(&Server, &mut Ftp)) {
 /// client logged in again.
 #[test]
 fn after_hundreds_of_refused_uploads_the_next_one_works() {
-    with_every_server(|server, ftp| {
+    in_a_session_with_every_server(|server, ftp| {
         // Apache FtpServer opens its data connection before it finds out that there is no directory.
         let bad_upload = match server.kind {
             Kind::ApacheFtpServer => "STOR",
@@ -58,7 +50,7 @@ fn after_hundreds_of_refused_uploads_the_next_one_works() {
 /// mod_proxy #131 and its like: uploads that broke at the size of a buffer.
 #[test]
 fn files_of_every_size_around_a_buffers_arrive_whole() {
-    with_every_server(|server, ftp| {
+    in_a_session_with_every_server(|server, ftp| {
         let around = (9..=20).flat_map(|power| [(1 << power) - 1, 1 << power, (1 << power) + 1]);
         for size in [0, 1].into_iter().chain(around) {
             let content = bytes(2, size);
@@ -74,7 +66,7 @@ fn files_of_every_size_around_a_buffers_arrive_whole() {
 /// mod_proxy #130, #172: LIST hung now and then, or the second transfer of a session did.
 #[test]
 fn a_listing_comes_every_time() {
-    with_every_server(|server, ftp| {
+    in_a_session_with_every_server(|server, ftp| {
         server.write("first file", b"1");
         server.write("second file", b"2");
         for round in 0..300 {
@@ -93,7 +85,7 @@ fn a_listing_comes_every_time() {
 /// mod_proxy #335: a transfer's 226 overtook its data.
 #[test]
 fn when_226_is_there_the_data_is_too() {
-    with_every_server(|server, ftp| {
+    in_a_session_with_every_server(|server, ftp| {
         let content = bytes(3, 3_000_000);
         server.write("file", &content);
         for _ in 0..20 {
@@ -110,7 +102,7 @@ fn when_226_is_there_the_data_is_too() {
 /// unFTP #459: passive ports asked for and never used ran out, or hung the session.
 #[test]
 fn passive_ports_that_are_never_used_do_not_run_out() {
-    with_every_server(|server, ftp| {
+    in_a_session_with_every_server(|server, ftp| {
         for _ in 0..100 {
             ftp.pasv();
             ftp.epsv();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::servers::Server;
+use super::servers::{Kind, Server};
 use super::{PATIENCE, address, eventually};
 
 /// A running gateway.
@@ -170,4 +170,17 @@ impl Gateway {
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.process.wait()
     }
+}
+
+/// Runs `test` with every server at once, each behind a gateway of its own.
+pub(crate) fn with_every_server(test: impl Fn(&Server, &Gateway) + Sync) {
+    let test = &test;
+    std::thread::scope(|scope| {
+        for kind in Kind::ALL {
+            scope.spawn(move || {
+                let server = Server::start(kind);
+                test(&server, &Gateway::to(&server).start());
+            });
+        }
+    });
 }
