@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -33,6 +34,8 @@ const NUDGE_AFTER: Duration = Duration::from_secs(1);
 /// How long to pause before an upstream without a free passive port is asked again; twice as long
 /// each time.
 const PASSIVE_RETRY: Duration = Duration::from_millis(100);
+/// How often a client's control connection is read to find its end at once.
+const READS_AT_ONCE: usize = 64;
 /// How long a last reply may take to arrive.
 const PARTING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -153,6 +156,8 @@ impl Session {
             let waiting = self.dialogue.waiting();
             let spoke = std::mem::take(&mut self.spoke);
             timer.run(waiting, spoke, &timeouts, draining.then_some(self.shared.drain_idle));
+            // A client that always has more to read must not keep the thread to itself.
+            consume_budget().await;
             match self.event(&mut timer, drain, draining, stop).await {
                 Event::Client => self.read_client(),
                 Event::ClientWritable => self.client.flush(),
@@ -175,8 +180,9 @@ impl Session {
         end
     }
 
-    /// Waits for the next event. The client's control connection comes first, so that an ABOR or
-    /// the client's death is seen before what it did to the data connection.
+    /// Waits for the next event. The client's control connection comes before the data, so that an
+    /// ABOR or the client's death is seen before what it did to the data connection; but after the
+    /// timer, which a client that never ceases to send could hold up otherwise.
     async fn event(
         &mut self,
         timer: &mut Timer,
@@ -202,13 +208,13 @@ impl Session {
             biased;
             () = stop.cancelled() => Event::Stop,
             () = drain.cancelled(), if !draining => Event::Drain,
+            () = timer.expired() => Event::Timeout,
             _ = self.client.stream().readable(), if reads_client => Event::Client,
             _ = self.client.stream().writable(), if !self.client.is_flushed() => Event::ClientWritable,
             _ = self.upstream.stream().readable(), if reads_upstream => Event::Upstream,
             _ = self.upstream.stream().writable(), if !self.upstream.is_flushed() => Event::UpstreamWritable,
             event = self.data.next() => Event::Data(event),
             () = paced => Event::Paced,
-            () = timer.expired() => Event::Timeout,
         }
     }
 
@@ -251,10 +257,13 @@ impl Session {
         }
     }
 
-    /// Reads all that the client's control connection holds at this instant.
+    /// Reads all that the client's control connection holds at this instant, if it has an end.
     fn read_client_now(&mut self) {
         self.take_lines();
-        while self.stalled == Stalled::No && !self.dialogue.client_closed() {
+        for _ in 0..READS_AT_ONCE {
+            if self.stalled != Stalled::No || self.dialogue.client_closed() {
+                return;
+            }
             let lines = &mut self.lines;
             match self.client.read_now(|bytes| lines.push(bytes)) {
                 Read::Bytes => self.take_lines(),

@@ -77,6 +77,8 @@ pub struct Dialogue {
     announced: Option<u64>,
     /// Where REST told the next transfer to start.
     restart: u64,
+    /// The upstream has answered a nudge ahead of the broken transfer, whose 426 may yet come.
+    overdue: bool,
     /// The client has sent QUIT: its leaving is no accident.
     quit: bool,
     client_closed: bool,
@@ -263,6 +265,7 @@ impl Dialogue {
             epsv_all: false,
             announced: None,
             restart: 0,
+            overdue: false,
             quit: false,
             client_closed: false,
             closed: false,
@@ -311,6 +314,11 @@ impl Dialogue {
             self.finish_unanswered(Outcome::UpstreamFailed, None);
             self.tell(reply);
             self.close(SessionEnd::UpstreamClosed);
+            return;
+        }
+        if self.overdue && reply.code() == 426 {
+            // Taken for the next command's it would put every later answer one command too late.
+            self.overdue = false;
             return;
         }
         match self.pending.front_mut() {

@@ -267,6 +267,10 @@ fn an_upstream_that_forgets_to_answer_a_broken_transfer_is_asked_by_noop() {
         &["Audit(RETR f client-failed 426)", "< 426 Connection closed; transfer aborted."],
     );
     assert!(script.dialogue.is_idle());
+    // It had not forgotten, it was slow, and answered NOOP at once as proftpd does.
+    script.line("PWD", &["> PWD"]);
+    script.reply("426 cut", &[]);
+    script.reply("257 here", &["< 257 here"]);
 
     let mut slow = Script::transferring("RETR f", "Download");
     slow.event(|dialogue| dialogue.handle_data_failed(DataFailure::Client), &["ResetData"]);

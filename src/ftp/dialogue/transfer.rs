@@ -256,6 +256,8 @@ impl Dialogue {
         let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else { return };
         if reply.is_preliminary() {
             transfer.preliminary = true;
+            // From here on a 426 is this transfer's.
+            self.overdue &= transfer.answered;
             if !transfer.answered {
                 self.tell(reply);
             }
@@ -267,8 +269,11 @@ impl Dialogue {
         } else if overtakers > 0 && transfer.is_overtakers(&reply) {
             match self.pending.remove(1) {
                 Some(Pending::Command(verb)) => self.finish_command(verb, reply),
-                // It answers the nudge that came later, so it will never answer the transfer.
-                _ => self.hold(Reply::new(426, "Connection closed; transfer aborted.")),
+                // It answers the nudge that came later: likely it will never answer the transfer.
+                _ => {
+                    self.overdue = true;
+                    self.hold(Reply::new(426, "Connection closed; transfer aborted."));
+                }
             }
         } else {
             self.hold(reply);
