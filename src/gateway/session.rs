@@ -160,8 +160,10 @@ impl Session {
                 Event::Upstream => self.read_upstream(),
                 Event::Data(event) => self.take_data(event),
                 Event::Paced => self.take_lines(),
-                Event::Timeout if draining && waiting == Waiting::Command => {
-                    self.dialogue.handle_drain()
+                Event::Timeout
+                    if draining && matches!(waiting, Waiting::Command | Waiting::Login) =>
+                {
+                    self.dialogue.handle_drain();
                 }
                 Event::Timeout => {
                     timer.fired();
@@ -426,11 +428,12 @@ impl Timer {
         }
         self.waiting = waiting;
         self.draining = drain_idle.is_some();
+        let shortened = |timeout: Duration| drain_idle.map_or(timeout, |idle| idle.min(timeout));
         let after = match waiting {
             Waiting::Nothing => return,
-            Waiting::Command => drain_idle.map_or(timeouts.idle, |idle| idle.min(timeouts.idle)),
+            Waiting::Command => shortened(timeouts.idle),
             Waiting::DataConnect => timeouts.data_connect,
-            Waiting::Login => timeouts.login,
+            Waiting::Login => shortened(timeouts.login),
             Waiting::Nudge => NUDGE_AFTER,
             Waiting::Reply => timeouts.reply,
             Waiting::Retry { attempt } => PASSIVE_RETRY * (1 << attempt.saturating_sub(1).min(6)),
