@@ -41,6 +41,12 @@ impl GatewayOptions {
         self
     }
 
+    /// The same for whatever is at that address.
+    pub(crate) fn or_to_address(mut self, endpoint: SocketAddr) -> Self {
+        self.endpoints.push(endpoint);
+        self
+    }
+
     /// The ports it announces; the nine of Transfer Family by default.
     pub(crate) fn passive(self, ports: &str) -> Self {
         self.set("passive", &format!("ports = \"{ports}\""))
@@ -62,7 +68,8 @@ impl GatewayOptions {
         let gateway = self
             .set("http", &format!("address = \"{http}\""))
             .set("audit", &format!("path = \"{}\"", audit.display()))
-            .set("log", "level = \"debug\"");
+            // All that there is, as what must not be told must not be told at any level.
+            .set("log", "level = \"trace\"");
         for (section, lines) in &gateway.sections {
             text += &format!("[{section}]\n{}\n", lines.join("\n"));
         }
