@@ -23,6 +23,7 @@ use crate::ftp::line::Lines;
 use crate::ftp::reply::Replies;
 use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::audit::Record;
+use crate::observe::log::one_line;
 use crate::upstream::Connected;
 
 /// How long an upstream may take to admit that a transfer has failed, before the session is
@@ -235,7 +236,7 @@ impl Session {
                 Action::ResetData => self.data.reset(),
                 Action::Login { accepted } => {
                     self.shared.metrics.login(accepted);
-                    info!(accepted, user = %printable(self.dialogue.user()), "login");
+                    info!(accepted, user = %one_line(&printable(self.dialogue.user())), "login");
                 }
                 Action::Audit(end) => self.audit(end),
                 Action::Close(end) => self.end = Some(end),
@@ -376,7 +377,12 @@ impl Session {
                 self.shared.metrics.transfer_ended(direction, end.outcome, bytes, duration);
                 (bytes, duration)
             }
-            None => (0, Duration::ZERO),
+            None => {
+                if let Some(direction) = end.verb.direction() {
+                    self.shared.metrics.transfer_refused(direction, end.outcome);
+                }
+                (0, Duration::ZERO)
+            }
         };
         self.shared.audit.record(Record {
             time: SystemTime::now(),
@@ -394,8 +400,8 @@ impl Session {
     }
 }
 
-/// Text for people and logs; what is no UTF-8 is shown as U+FFFD. Control characters are the
-/// writer's to escape.
+/// Text for people; what is no UTF-8 is shown as U+FFFD. Control characters are the writer's to
+/// escape.
 fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
