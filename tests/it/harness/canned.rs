@@ -102,6 +102,7 @@ impl Script {
             let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
             heard.lock().unwrap().push(line.clone());
             let (verb, argument) = line.split_once(' ').unwrap_or((&line, ""));
+            let verb = &*verb.to_ascii_uppercase();
             let turn = turns.entry(verb.into()).or_default();
             let answers = self.answers.get(verb).map(Vec::as_slice);
             let answer = answers.map(|answers| answers[(*turn).min(answers.len() - 1)]);

@@ -23,7 +23,7 @@ pub(crate) struct Gateway {
     http: SocketAddr,
     audit: PathBuf,
     process: Process,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// A gateway about to be started.
@@ -86,7 +86,7 @@ impl GatewayOptions {
             assert!(process.is_running(), "ftpgate has ended: {}", process.output());
             process.output().contains(&format!("listening: {listener}")).then_some(())
         });
-        Gateway { address: listener, http, audit, process, _directory: directory }
+        Gateway { address: listener, http, audit, process, directory }
     }
 }
 
@@ -99,6 +99,11 @@ impl Gateway {
     /// A gateway before whatever is at that address.
     pub(crate) fn to_address(endpoint: SocketAddr) -> GatewayOptions {
         GatewayOptions { sections: BTreeMap::new(), endpoints: vec![endpoint] }
+    }
+
+    /// The file that it was started with.
+    pub(crate) fn configuration(&self) -> PathBuf {
+        self.directory.path().join("ftpgate.toml")
     }
 
     /// The audit log so far.
