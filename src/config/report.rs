@@ -82,7 +82,8 @@ impl Fault {
             Some((message, hint)) => (message, Some(hint.to_owned())),
             None => (error.message(), hint_for(error.message())),
         };
-        Self { span: error.span().filter(|span| !span.is_empty()), message: message.into(), hint }
+        // What misses a bracket has an empty place, what misses in the whole file has none.
+        Self { span: error.span().filter(|span| *span != (0..0)), message: message.into(), hint }
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {

@@ -108,6 +108,14 @@ fn each_mistake_names_its_file_line_key_and_remedy() {
             "[log]\nformat = \"xml\"\n",
             "error: unknown variant `xml`, expected `json` or `text`\n --> ftpgate.toml:2, key log.format\n  |\n2 | format = \"xml\"\n  |          ^^^^^\nhint: write one of: json, text\n",
         ),
+        (
+            "[log]\nlevel = \"inof\"\n",
+            "error: `inof` is no log level\n --> ftpgate.toml:2, key log.level\n  |\n2 | level = \"inof\"\n  |         ^^^^^^\nhint: write error, warn, info, debug or trace, or one for a part, such as \"info,ftpgate=debug\"\n",
+        ),
+        (
+            "[log]\nlevel =\n",
+            "error: string values must be quoted, expected literal string\n --> ftpgate.toml:2, key log.level\n  |\n2 | level =\n  |        ^\nhint: config/ftpgate.toml is a file that loads; compare with it\n",
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(error(&format!("{text}{ENDPOINT}")), expected);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::PassiveAddress;
 
@@ -76,13 +77,16 @@ pub(super) fn passive_address<'de, D: Deserializer<'de>>(
 
 pub(super) fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
-    match text.parse::<tracing_subscriber::filter::Targets>() {
-        Ok(_) => Ok(text),
-        Err(_) => Err(fault(
-            &format!("`{text}` is no log level"),
-            "write error, warn, info, debug or trace, or one for a part, such as \"info,ftpgate=debug\"",
-        )),
+    // A word alone that is no level would be taken for the one part that logs, at every level.
+    let words = text.split(',').filter(|word| !word.contains('='));
+    let levels = words.map(|word| word.trim().parse::<LevelFilter>()).all(|level| level.is_ok());
+    if levels && text.parse::<Targets>().is_ok() {
+        return Ok(text);
     }
+    Err(fault(
+        &format!("`{text}` is no log level"),
+        "write error, warn, info, debug or trace, or one for a part, such as \"info,ftpgate=debug\"",
+    ))
 }
 
 impl<'de> Deserialize<'de> for Ports {

@@ -24,6 +24,7 @@ use crate::ftp::line::Lines;
 use crate::ftp::reply::Replies;
 use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::audit::Record;
+use crate::observe::log::one_line;
 use crate::upstream::Connected;
 
 /// How long an upstream may take to admit that a transfer has failed, before the session is
@@ -165,8 +166,10 @@ impl Session {
                 Event::Upstream => self.read_upstream(),
                 Event::Data(event) => self.take_data(event),
                 Event::Paced => self.take_lines(),
-                Event::Timeout if draining && waiting == Waiting::Command => {
-                    self.dialogue.handle_drain()
+                Event::Timeout
+                    if draining && matches!(waiting, Waiting::Command | Waiting::Login) =>
+                {
+                    self.dialogue.handle_drain();
                 }
                 Event::Timeout => {
                     timer.fired();
@@ -239,7 +242,7 @@ impl Session {
                 Action::ResetData => self.data.reset(),
                 Action::Login { accepted } => {
                     self.shared.metrics.login(accepted);
-                    info!(accepted, user = %printable(self.dialogue.user()), "login");
+                    info!(accepted, user = %one_line(&printable(self.dialogue.user())), "login");
                 }
                 Action::Audit(end) => self.audit(end),
                 Action::Close(end) => self.end = Some(end),
@@ -383,7 +386,12 @@ impl Session {
                 self.shared.metrics.transfer_ended(direction, end.outcome, bytes, duration);
                 (bytes, duration)
             }
-            None => (0, Duration::ZERO),
+            None => {
+                if let Some(direction) = end.verb.direction() {
+                    self.shared.metrics.transfer_refused(direction, end.outcome);
+                }
+                (0, Duration::ZERO)
+            }
         };
         self.shared.audit.record(Record {
             time: SystemTime::now(),
@@ -401,8 +409,8 @@ impl Session {
     }
 }
 
-/// Text for people and logs; what is no UTF-8 is shown as U+FFFD. Control characters are the
-/// writer's to escape.
+/// Text for people; what is no UTF-8 is shown as U+FFFD. Control characters are the writer's to
+/// escape.
 fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -435,11 +443,12 @@ impl Timer {
         }
         self.waiting = waiting;
         self.draining = drain_idle.is_some();
+        let shortened = |timeout: Duration| drain_idle.map_or(timeout, |idle| idle.min(timeout));
         let after = match waiting {
             Waiting::Nothing => return,
-            Waiting::Command => drain_idle.map_or(timeouts.idle, |idle| idle.min(timeouts.idle)),
+            Waiting::Command => shortened(timeouts.idle),
             Waiting::DataConnect => timeouts.data_connect,
-            Waiting::Login => timeouts.login,
+            Waiting::Login => shortened(timeouts.login),
             Waiting::Nudge => NUDGE_AFTER,
             Waiting::Reply => timeouts.reply,
             Waiting::Retry { attempt } => PASSIVE_RETRY * (1 << attempt.saturating_sub(1).min(6)),

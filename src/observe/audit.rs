@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use tracing::{error, info};
 
+use super::log::one_line;
 use super::metrics::Metrics;
 use crate::config::{self, AuditFormat};
 use crate::ftp::Outcome;
@@ -167,7 +168,8 @@ fn was_moved(path: &Path, file: &File) -> bool {
     path.metadata().map_or(true, |there| (there.dev(), there.ino()) != (ours.dev(), ours.ino()))
 }
 
-/// One JSON object; serde escapes what could end the line.
+/// One JSON object. serde escapes what JSON demands, [`one_line`] what terminals and log readers
+/// take for more than text: DEL, the C1 controls, the line separators of Unicode.
 fn json_line(record: &Record) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
@@ -197,7 +199,7 @@ fn json_line(record: &Record) -> String {
         endpoint: record.endpoint,
     };
     // Numbers and strings alone always serialise.
-    let mut text = serde_json::to_string(&line).unwrap_or_default();
+    let mut text = one_line(&serde_json::to_string(&line).unwrap_or_default()).into_owned();
     text.push('\n');
     text
 }
@@ -295,11 +297,15 @@ mod tests {
 
     #[test]
     fn a_name_cannot_forge_a_line() {
-        let hostile = record("x\r\n{\"forged\":true}\u{1b}[2J\u{2028}");
+        let name = "x\r\n{\"forged\":true}\u{1b}[2J\u{9b}2J\u{7f}\u{85}\u{2028}\u{2029}";
+        let hostile = record(name);
         for line in [json_line(&hostile), xferlog_line(&hostile)] {
-            assert_eq!(line.matches('\n').count(), 1, "{line}");
-            assert!(!line.contains(['\r', '\u{1b}']), "{line}");
+            let text = line.strip_suffix('\n').unwrap();
+            assert!(!text.contains(char::is_control), "{line}");
+            assert!(!text.contains(['\u{2028}', '\u{2029}']), "{line}");
         }
+        let told: serde_json::Value = serde_json::from_str(&json_line(&hostile)).unwrap();
+        assert_eq!(told["path"], name, "nothing is lost");
         assert_eq!(xferlog_line(&hostile).split(' ').count(), 18);
     }
 

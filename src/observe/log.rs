@@ -1,5 +1,6 @@
 //! Tracing set-up.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::filter::Targets;
@@ -18,4 +19,25 @@ pub fn init(config: &Log) {
         LogFormat::Json => registry.with(text.json().flatten_event(true)).try_init(),
         LogFormat::Text => registry.with(text.with_ansi(io::stderr().is_terminal())).try_init(),
     };
+}
+
+/// A client's text for a line of a log: whatever could end the line, move the cursor or colour the
+/// terminal that shows it is escaped as in JSON, `\u001b`.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    let unsafe_in_a_line =
+        |char: char| char.is_control() || matches!(char, '\u{2028}' | '\u{2029}');
+    if !text.contains(unsafe_in_a_line) {
+        return Cow::Borrowed(text);
+    }
+    text.chars()
+        .fold(String::with_capacity(text.len() + 16), |mut line, char| {
+            if unsafe_in_a_line(char) {
+                // Each of them is in the basic plane: four digits do.
+                line.push_str(&format!("\\u{:04x}", u32::from(char)));
+            } else {
+                line.push(char);
+            }
+            line
+        })
+        .into()
 }

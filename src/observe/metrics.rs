@@ -238,6 +238,11 @@ impl Metrics {
             .observe(duration.as_secs_f64());
     }
 
+    /// A transfer command was answered here and never went upstream.
+    pub fn transfer_refused(&self, direction: Direction, outcome: Outcome) {
+        self.transfers_total.with_label_values(&[direction.as_str(), outcome.as_str()]).inc();
+    }
+
     /// A transfer was cut short.
     pub fn data_reset(&self, failure: DataFailure) {
         self.data_resets.with_label_values(&[failure.as_str()]).inc();

@@ -12,13 +12,16 @@
     clippy::print_stderr
 )]
 
+mod drain;
 mod harness;
 mod hostile;
 mod interop;
 mod limits;
+mod operate;
 mod pool;
 mod protocol;
 mod regressions;
+mod start;
 mod topology;
 mod truncation;
 mod upstream;

@@ -26,7 +26,7 @@ pub(crate) enum End {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) code: u16,
-    /// All its lines as they came.
+    /// All its lines as they came; what is no UTF-8 as U+FFFD.
     pub(crate) text: String,
 }
 
@@ -96,9 +96,11 @@ impl Ftp {
         let mut text = String::new();
         let mut start = 0;
         loop {
-            if self.stream.read_line(&mut text)? == 0 {
+            let mut line = Vec::new();
+            if self.stream.read_until(b'\n', &mut line)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            text += &String::from_utf8_lossy(&line);
             let line = &text[start..];
             if line.get(..3) == text.get(..3) && line.as_bytes().get(3) != Some(&b'-') {
                 let code = text[..3].parse().map_err(|_| io::Error::other(text.clone()))?;

@@ -23,7 +23,7 @@ pub(crate) struct Gateway {
     http: SocketAddr,
     audit: PathBuf,
     process: Process,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// A gateway about to be started.
@@ -38,6 +38,12 @@ impl GatewayOptions {
     /// One more endpoint, tried after those before it.
     pub(crate) fn or_to(mut self, server: &Server) -> Self {
         self.endpoints.push(server.address);
+        self
+    }
+
+    /// The same for whatever is at that address.
+    pub(crate) fn or_to_address(mut self, endpoint: SocketAddr) -> Self {
+        self.endpoints.push(endpoint);
         self
     }
 
@@ -62,7 +68,8 @@ impl GatewayOptions {
         let gateway = self
             .set("http", &format!("address = \"{http}\""))
             .set("audit", &format!("path = \"{}\"", audit.display()))
-            .set("log", "level = \"debug\"");
+            // All that there is, as what must not be told must not be told at any level.
+            .set("log", "level = \"trace\"");
         for (section, lines) in &gateway.sections {
             text += &format!("[{section}]\n{}\n", lines.join("\n"));
         }
@@ -79,7 +86,7 @@ impl GatewayOptions {
             assert!(process.is_running(), "ftpgate has ended: {}", process.output());
             process.output().contains(&format!("listening: {listener}")).then_some(())
         });
-        Gateway { address: listener, http, audit, process, _directory: directory }
+        Gateway { address: listener, http, audit, process, directory }
     }
 }
 
@@ -92,6 +99,11 @@ impl Gateway {
     /// A gateway before whatever is at that address.
     pub(crate) fn to_address(endpoint: SocketAddr) -> GatewayOptions {
         GatewayOptions { sections: BTreeMap::new(), endpoints: vec![endpoint] }
+    }
+
+    /// The file that it was started with.
+    pub(crate) fn configuration(&self) -> PathBuf {
+        self.directory.path().join("ftpgate.toml")
     }
 
     /// The audit log so far.

@@ -1,6 +1,7 @@
 //! What the tests are made of: servers, gateways and clients that can be started in one line.
 
 pub(crate) mod address;
+pub(crate) mod canned;
 pub(crate) mod clients;
 pub(crate) mod ftp;
 pub(crate) mod gateway;

@@ -18,8 +18,6 @@ pub(crate) enum Cut {
     FinDataThenLeave,
     /// No transfer at all: NOOP gets a reply without end.
     EndlessReply,
-    /// No transfer at all: NOOP gets no reply.
-    NeverAnswerNoop,
 }
 
 /// A server whose transfers all end as [`Cut`] says, after `n` bytes of `RETR cut-after-n` or
@@ -79,13 +77,12 @@ fn serve(control: TcpStream, cut: Cut) -> Option<()> {
                         reset(control.try_clone().unwrap());
                         return None;
                     }
-                    Cut::FinDataThenLeave | Cut::EndlessReply | Cut::NeverAnswerNoop => {
+                    Cut::FinDataThenLeave | Cut::EndlessReply => {
                         fin(&data);
                         return None;
                     }
                 }
             }
-            "NOOP" if cut == Cut::NeverAnswerNoop => {}
             "NOOP" if cut == Cut::EndlessReply => {
                 say("211-Status")?;
                 while say(" and another line").is_some() {}

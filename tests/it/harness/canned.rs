@@ -1,0 +1,188 @@
+//! A server that says what a table tells it to, byte for byte, and remembers what it heard.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use super::address;
+use super::ftp::fin;
+
+/// What LIST and RETR of such a server send.
+pub(crate) const CONTENT: &[u8] = b"canned content\r\n";
+
+/// A running server; all its sessions share one data port.
+pub(crate) struct CannedServer {
+    pub(crate) address: SocketAddr,
+    heard: Arc<Mutex<Vec<String>>>,
+    data: Arc<TcpListener>,
+}
+
+/// What it says.
+#[derive(Debug, Clone)]
+pub(crate) struct Script {
+    banner: Vec<u8>,
+    answers: HashMap<&'static str, Vec<Answer>>,
+    in_pieces: bool,
+}
+
+/// To one command.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Answer {
+    /// It leaves, by FIN.
+    Leave,
+    /// These bytes, in which `{port}` stands for its data port, `{high,low}` for the same as 227
+    /// has it, and `{argument}` for what came with the command. None at all is silence.
+    Say(&'static [u8]),
+}
+
+impl Script {
+    /// Another banner than 220; nothing at all is silence.
+    pub(crate) fn banner(mut self, banner: &[u8]) -> Self {
+        self.banner = banner.into();
+        self
+    }
+
+    /// To the first `verb` of a session the first answer, to the next one the second, and when
+    /// there are no more the last again.
+    pub(crate) fn on(mut self, verb: &'static str, answers: &[Answer]) -> Self {
+        self.answers.insert(verb, answers.into());
+        self
+    }
+
+    /// The same with one answer for all.
+    pub(crate) fn says(self, verb: &'static str, answer: &'static [u8]) -> Self {
+        self.on(verb, &[Answer::Say(answer)])
+    }
+
+    /// Whatever it says comes byte by byte.
+    pub(crate) fn in_pieces(mut self) -> Self {
+        self.in_pieces = true;
+        self
+    }
+
+    /// Starts it.
+    pub(crate) fn start(self) -> CannedServer {
+        self.start_at((address::unused(), 2121).into())
+    }
+
+    /// Starts it where the gateway expects it.
+    pub(crate) fn start_at(self, address: SocketAddr) -> CannedServer {
+        let listener = TcpListener::bind(address).unwrap();
+        let data = Arc::new(TcpListener::bind((address.ip(), 0)).unwrap());
+        let server = CannedServer { address, heard: Arc::default(), data };
+        let (heard, data) = (Arc::clone(&server.heard), Arc::clone(&server.data));
+        thread::spawn(move || {
+            for control in listener.incoming().flatten() {
+                let script = self.clone();
+                let (heard, data) = (Arc::clone(&heard), Arc::clone(&data));
+                thread::spawn(move || script.serve(&control, &data, &heard));
+            }
+        });
+        server
+    }
+
+    /// Until somebody leaves.
+    fn serve(
+        self,
+        control: &TcpStream,
+        data: &TcpListener,
+        heard: &Mutex<Vec<String>>,
+    ) -> Option<()> {
+        let mut lines = BufReader::new(control.try_clone().ok()?);
+        let mut turns: HashMap<String, usize> = HashMap::new();
+        self.say(control, &self.banner)?;
+        loop {
+            let mut line = Vec::new();
+            if lines.read_until(b'\n', &mut line).ok()? == 0 {
+                return None;
+            }
+            let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+            heard.lock().unwrap().push(line.clone());
+            let (verb, argument) = line.split_once(' ').unwrap_or((&line, ""));
+            let verb = &*verb.to_ascii_uppercase();
+            let turn = turns.entry(verb.into()).or_default();
+            let answers = self.answers.get(verb).map(Vec::as_slice);
+            let answer = answers.map(|answers| answers[(*turn).min(answers.len() - 1)]);
+            *turn += 1;
+            let text = match (answer, verb) {
+                (Some(Answer::Leave), _) => return None,
+                (Some(Answer::Say(text)), _) => text,
+                (None, "USER") => b"331 password\r\n",
+                (None, "PASS") => b"230 in\r\n",
+                (None, "EPSV") => b"229 ok (|||{port}|)\r\n",
+                (None, "PASV") => b"227 ok (0,0,0,0,{high,low})\r\n",
+                (None, "LIST" | "RETR" | "STOR") => {
+                    self.say(control, b"150 here\r\n")?;
+                    let (mut stream, _) = data.accept().ok()?;
+                    if verb == "STOR" {
+                        stream.read_to_end(&mut Vec::new()).ok()?;
+                    } else {
+                        stream.write_all(CONTENT).ok()?;
+                        fin(&stream);
+                    }
+                    b"226 done\r\n"
+                }
+                (None, "QUIT") => b"221 bye\r\n",
+                (None, _) => b"200 ok\r\n",
+            };
+            let port = data.local_addr().ok()?.port();
+            let [high, low] = port.to_be_bytes();
+            let text = replace(text, "{port}", &port.to_string());
+            let text = replace(&text, "{high,low}", &format!("{high},{low}"));
+            self.say(control, &replace(&text, "{argument}", argument))?;
+        }
+    }
+
+    fn say(&self, mut control: &TcpStream, text: &[u8]) -> Option<()> {
+        if !self.in_pieces {
+            return control.write_all(text).ok();
+        }
+        control.set_nodelay(true).ok()?;
+        text.chunks(1).try_for_each(|byte| {
+            control.write_all(byte).ok()?;
+            // So that the reader sees it by itself, mostly.
+            thread::sleep(Duration::from_micros(200));
+            Some(())
+        })
+    }
+}
+
+impl CannedServer {
+    /// A server that does what a plain one does, to be told otherwise.
+    pub(crate) fn script() -> Script {
+        Script { banner: b"220 canned\r\n".into(), answers: HashMap::new(), in_pieces: false }
+    }
+
+    /// Every line that has come to it, of all sessions.
+    pub(crate) fn heard(&self) -> Vec<String> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    /// How often it has heard this line.
+    pub(crate) fn times(&self, line: &str) -> usize {
+        self.heard().iter().filter(|heard| *heard == line).count()
+    }
+
+    /// Whether somebody has come to its data port and was not served.
+    pub(crate) fn was_dialled(&self) -> bool {
+        self.data.set_nonblocking(true).unwrap();
+        let dialled = match self.data.accept() {
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) => panic!("{error}"),
+        };
+        self.data.set_nonblocking(false).unwrap();
+        dialled
+    }
+}
+
+fn replace(text: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let at = text.windows(from.len()).position(|window| window == from.as_bytes());
+    match at {
+        Some(at) => [&text[..at], to.as_bytes(), &text[at + from.len()..]].concat(),
+        None => text.into(),
+    }
+}
