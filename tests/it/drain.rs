@@ -17,7 +17,10 @@ fn a_stopping_gateway_finishes_transfers_and_refuses_new_clients_with_the_reason
     let server = Server::start(Kind::ApacheFtpServer);
     let content = bytes(21, LARGE);
     server.write("large", &content);
-    let mut gateway = Gateway::to(&server).set("drain", "idle = \"200ms\"").start();
+    let mut gateway = Gateway::to(&server)
+        .set("drain", "idle = \"200ms\"")
+        .set("timeouts", "login = \"10m\"")
+        .start();
     let mut idle = Ftp::login(gateway.address, &server);
     let mut stranger = Ftp::connect(gateway.address);
     let mut uploader = Ftp::login(gateway.address, &server);

@@ -169,6 +169,23 @@ fn a_flood_of_commands_is_slowed_down_and_not_refused() {
 }
 
 #[test]
+fn a_client_over_its_pace_is_not_read() {
+    let gateway = gateway().1.set("limits", "commands_per_second = 1").start();
+    let client = login(&gateway);
+    let mut stream = client.stream();
+    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let (flood, mut sent) = (b"NOOP\r\n".repeat(100_000), 0);
+    let full = loop {
+        match stream.write(&flood[sent % flood.len()..]) {
+            Ok(count) => sent += count,
+            Err(error) => break error,
+        }
+        assert!(sent < 40 << 20, "the gateway has taken {sent} bytes of commands");
+    };
+    assert_eq!(full.kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
 fn a_flood_of_commands_is_answered_in_order_and_takes_no_memory() {
     let counting = CannedServer::script().says("SIZE", b"213 {argument}\r\n").start();
     let gateway = Gateway::to_address(counting.address)

@@ -278,7 +278,9 @@ fn a_server_without_a_free_port_is_asked_again_and_the_client_sees_only_the_outc
 }
 
 /// Banners and replies that come out as they went in.
-const VERBATIM: [(&str, &[u8]); 7] = [
+const VERBATIM: [(&str, &[u8]); 8] = [
+    // Not only a transfer may be told to wait.
+    ("CWD", b"150 looking\r\n250 there\r\n"),
     ("HELP", b"214-The following\r\n  USER PASS\r\n214-more\r\n214 end\r\n"),
     ("SITE", b"200 caf\xe9 \xff raw Latin-1\r\n"),
     ("SYST", b"215 bare line feed\n"),
