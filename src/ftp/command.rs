@@ -79,11 +79,16 @@ impl Command {
     }
 }
 
-/// Shows the line, but of PASS and ACCT only the verb.
+/// Shows the line, but of PASS, ACCT and what the gateway does not know only the verb: `SITE PSWD`
+/// and a mistyped `PAS` carry a password too.
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.verb {
             Verb::Pass | Verb::Acct => write!(f, "{:?} ***", self.verb),
+            Verb::Other => {
+                let verb = self.line.get(..self.argument_at).unwrap_or_default().trim_ascii();
+                write!(f, "{} ***", verb.escape_ascii())
+            }
             _ => write!(f, "{}", self.line.escape_ascii()),
         }
     }
@@ -247,8 +252,10 @@ mod tests {
 
     #[test]
     fn a_password_is_not_shown() {
-        let shown = format!("{:?}", Command::parse(b"pass sekret\r\n").unwrap());
-        assert!(!shown.contains("sekret"), "{shown}");
+        for line in ["pass sekret\r\n", "ACCT sekret", "PAS sekret", "SITE PSWD old sekret"] {
+            let shown = format!("{:?}", Command::parse(line.as_bytes()).unwrap());
+            assert!(!shown.contains("sekret"), "{shown}");
+        }
     }
 
     proptest! {
