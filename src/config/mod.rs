@@ -29,6 +29,10 @@ pub struct Config {
     pub passive: Passive,
     /// The FTP service behind the gateway.
     pub upstream: Upstream,
+    /// How the endpoints' names are resolved.
+    pub dns: Dns,
+    /// How the endpoints are watched.
+    pub probe: Probe,
     /// How long each thing may take.
     pub timeouts: Timeouts,
     /// How much of each thing there may be.
@@ -64,8 +68,20 @@ impl Config {
 pub struct Node {
     /// Its name in logs, audit lines and answers; the host name by default.
     pub name: String,
-    /// Its availability zone, if told; endpoints of the same zone are tried first.
-    pub zone: Option<String>,
+    /// Its availability zone; endpoints of the same zone are preferred.
+    pub zone: Zone,
+}
+
+/// Where a node learns its availability zone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Zone {
+    /// From the instance metadata service (IMDSv2), `placement/availability-zone`.
+    Auto,
+    /// Told.
+    Named(String),
+    /// Nowhere: no endpoint is preferred for its zone.
+    #[default]
+    Unknown,
 }
 
 /// `[[listener]]`: one address for control connections.
@@ -111,27 +127,173 @@ pub struct PassiveOverride {
 /// `[upstream]`: the FTP service behind the gateway.
 #[derive(Debug, Clone)]
 pub struct Upstream {
-    /// Its addresses, in order of preference; at least one.
+    /// Its addresses; at least one.
     pub endpoints: Vec<Endpoint>,
+    /// Which endpoint a client gets.
+    pub choice: Choice,
+    /// Local addresses that upstream connections leave from, one for each client; with none of an
+    /// endpoint's family the kernel chooses.
+    pub source_addresses: Vec<IpAddr>,
     /// How long a TCP connect to an endpoint may take before the next is tried.
     pub connect_timeout: Duration,
     /// How long an endpoint may take to send its banner before the next is tried.
     pub banner_timeout: Duration,
-    /// How long an endpoint that failed is tried last.
+    /// How long all attempts for one client may take together.
+    pub connect_deadline: Duration,
+    /// How long an endpoint that failed a client is tried last.
     pub retry_after: Duration,
+    /// How long an upstream connection may leave data or keepalives unacknowledged.
+    pub lost_after: Duration,
+    /// Whether sessions go on at another endpoint when theirs is lost.
+    pub resume: bool,
     /// The ports that an endpoint may announce for data.
     pub passive_ports: RangeInclusive<u16>,
     /// Whose word counts for the host of a data connection.
     pub passive_host: PassiveHost,
 }
 
-/// `[[upstream.endpoint]]`: one upstream address.
+/// `[[upstream.endpoint]]`: one upstream address, or a name for several.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     /// Where its control port is.
-    pub address: SocketAddr,
+    pub address: EndpointAddress,
     /// Its availability zone, if told.
     pub zone: Option<String>,
+}
+
+/// What an endpoint is reached by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum EndpointAddress {
+    /// This address.
+    Fixed(SocketAddr),
+    /// Every address that DNS gives for a name.
+    Name {
+        /// The name, without a final dot.
+        name: String,
+        /// The control port.
+        port: u16,
+    },
+}
+
+impl std::fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fixed(address) => address.fmt(f),
+            Self::Name { name, port } => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+/// Which of several healthy endpoints a client gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// The one with the fewest sessions.
+    LeastSessions,
+    /// One in this node's zone; the one with the fewest sessions among several.
+    PreferZone,
+    /// The one that the client's address hashes to: always the same while it is healthy.
+    SourceHash,
+}
+
+/// `[dns]`: how names are resolved.
+#[derive(Debug, Clone)]
+pub struct Dns {
+    /// Name servers; those of /etc/resolv.conf if there are none.
+    pub servers: Vec<SocketAddr>,
+    /// How long one server may take to answer.
+    pub timeout: Duration,
+    /// The least time that an answer is kept.
+    pub min_ttl: Duration,
+    /// The longest time that an answer is kept.
+    pub max_ttl: Duration,
+    /// Which addresses are asked for.
+    pub family: Family,
+}
+
+/// Kinds of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// A and AAAA.
+    Any,
+    /// A.
+    Ipv4,
+    /// AAAA.
+    Ipv6,
+}
+
+/// `[probe]`: the active health check of each endpoint.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// How far a probe goes.
+    pub depth: Depth,
+    /// From one probe of an endpoint to the next, give or take a fifth.
+    pub interval: Duration,
+    /// How long each stage may take.
+    pub timeout: Duration,
+    /// Good probes in a row that make an endpoint healthy.
+    pub rise: u32,
+    /// Failed probes in a row that make it unhealthy.
+    pub fall: u32,
+    /// Who logs in; not empty if the depth needs it.
+    pub user: String,
+    /// The user's password; there if the depth needs it.
+    pub password: Option<Secret>,
+    /// Where it lists and stores.
+    pub directory: String,
+    /// Where a stored file arrives; there if the depth needs it.
+    pub bucket: Option<Bucket>,
+    /// How long a stored file may take to be in the bucket.
+    pub arrival: Duration,
+}
+
+/// How far a probe goes; each depth includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// Nowhere: only clients find out.
+    Off,
+    /// It connects.
+    Tcp,
+    /// It waits for 220.
+    Banner,
+    /// It logs in.
+    Login,
+    /// It lists a directory.
+    List,
+    /// It stores a file and reads it back from the bucket.
+    RoundTrip,
+}
+
+/// The S3 bucket behind the FTP service.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    /// Its name.
+    pub name: String,
+    /// What stands before a file's name in its key: empty, or ends in a slash.
+    pub prefix: String,
+}
+
+/// Where a secret is kept; never its value.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    /// The place.
+    pub source: SecretSource,
+    /// The key of a JSON object's string that is the secret; the whole content if not told.
+    pub key: Option<String>,
+    /// How long it is good before it is read again.
+    pub refresh: Duration,
+}
+
+/// A place for a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A systemd credential of that name (`LoadCredential=`), in `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+    /// An environment variable.
+    Environment(String),
+    /// A file.
+    File(PathBuf),
+    /// The name or ARN of a secret in AWS Secrets Manager.
+    SecretsManager(String),
 }
 
 /// The host that upstream data connections go to.
@@ -223,4 +385,12 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+}
+
+/// Whether connecting to `endpoint` would reach a listener on `listener`.
+pub(crate) fn reaches(endpoint: SocketAddr, listener: SocketAddr) -> bool {
+    endpoint == listener
+        || (endpoint.port() == listener.port()
+            && listener.ip().is_unspecified()
+            && endpoint.ip().is_loopback())
 }

@@ -21,8 +21,12 @@ fn the_reference_file_loads_and_shows_the_defaults() {
     defaults.node = everything.node.clone();
     defaults.passive.overrides = everything.passive.overrides.clone();
     defaults.audit = everything.audit.clone();
+    defaults.probe.user = everything.probe.user.clone();
+    defaults.probe.password = everything.probe.password.clone();
+    defaults.probe.bucket = everything.probe.bucket.clone();
     assert_eq!(format!("{everything:?}"), format!("{defaults:?}"));
     assert!(everything.audit.is_some() && !everything.passive.overrides.is_empty());
+    assert!(everything.probe.password.is_some() && everything.probe.bucket.is_some());
 }
 
 /// The reference with every key that it shows commented out put to use.
@@ -49,6 +53,9 @@ fn every_key_of_the_schema_is_in_the_reference() {
         "passive.override",
         "upstream",
         "upstream.endpoint",
+        "dns",
+        "probe",
+        "probe.password",
         "timeouts",
         "limits",
         "drain",
@@ -75,7 +82,7 @@ fn every_key_of_the_schema_is_in_the_reference() {
             .split('`')
             .skip(1)
             .step_by(2)
-            .filter(|key| !matches!(*key, "endpoint" | "override"))
+            .filter(|key| !matches!(*key, "endpoint" | "override" | "password"))
         {
             assert!(
                 section.contains(&format!("{key} = ")),
@@ -148,4 +155,56 @@ fn faults_between_values_are_told_all_at_once() {
         assert!(told.contains(part), "{part} is missing in\n{told}");
     }
     assert_eq!(told.matches("hint: ").count(), 5);
+}
+
+#[test]
+fn what_stands_behind_is_checked_as_a_whole() {
+    let text = "[upstream]\nsource_addresses = [\"10.0.0.1\", \"10.0.0.1\"]\n\
+        [[upstream.endpoint]]\naddress = \"ftp.example.internal\"\n\
+        [[upstream.endpoint]]\naddress = \"FTP.example.internal.:21\"\n\
+        [dns]\nmin_ttl = \"10s\"\nmax_ttl = \"5s\"\n\
+        [probe]\ndepth = \"round-trip\"\nrise = 0\nuser = \"a\\r\\nDELE b\"\nprefix = \"/home\"\n\
+        [probe.password]\nfile = \"a\"\nsecret = \"b\"\n";
+    let told = error(text);
+    for part in [
+        "ftpgate.toml:2, key upstream.source_addresses",
+        "ftpgate.toml:6, key upstream.endpoint.address",
+        "there twice",
+        "ftpgate.toml:9, key dns.max_ttl",
+        "ftpgate.toml:11, key probe.depth",
+        "add probe.bucket",
+        "ftpgate.toml:12, key probe.rise",
+        "ftpgate.toml:13, key probe.user",
+        "ftpgate.toml:14, key probe.prefix",
+        "exactly one of file, environment, credential and secret",
+    ] {
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
+    let needs_login = error(&format!("{ENDPOINT}[probe]\ndepth = \"login\"\n"));
+    assert!(needs_login.contains("add probe.user and a [probe.password]"), "{needs_login}");
+}
+
+#[test]
+fn an_endpoint_is_an_address_or_a_name_with_or_without_its_port() {
+    let cases = [
+        ("10.2.3.10", Some("10.2.3.10:21")),
+        ("10.2.3.10:2121", Some("10.2.3.10:2121")),
+        ("2001:db8::10", Some("[2001:db8::10]:21")),
+        ("[2001:db8::10]:2121", Some("[2001:db8::10]:2121")),
+        ("ftp.Example.internal.", Some("ftp.example.internal:21")),
+        ("ftp:2121", Some("ftp:2121")),
+        ("10.2.3", None),
+        ("10.2.3.10:port", None),
+        ("ftp:0", None),
+        ("ftp://example.com", None),
+        ("a..b", None),
+        ("", None),
+    ];
+    for (text, expected) in cases {
+        let file = format!("[[upstream.endpoint]]\naddress = \"{text}\"\n");
+        let address = Config::parse(&file, "ftpgate.toml")
+            .ok()
+            .map(|config| config.upstream.endpoints.first().unwrap().address.to_string());
+        assert_eq!(address.as_deref(), expected, "{text}");
+    }
 }

@@ -9,7 +9,12 @@ use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use super::PassiveAddress;
+use super::{EndpointAddress, PassiveAddress, Zone};
+
+/// RFC 959 3.2.
+const FTP_PORT: u16 = 21;
+/// RFC 1035 4.2.
+const DNS_PORT: u16 = 53;
 
 /// `"8192-8200"` or `"8192"`.
 #[derive(Debug, Clone)]
@@ -45,6 +50,82 @@ pub(super) fn address<'de, D: Deserializer<'de>>(
             &format!("`{}` is no address with a port", text.get_ref()),
             "write an IP address and a port, such as \"10.2.3.10:21\" or \"[::]:21\"; names are not resolved here",
         )),
+    }
+}
+
+/// `"10.2.3.10:21"`, `"[2001:db8::1]:21"` or `"name:21"`; the port may be left out.
+pub(super) fn endpoint_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Spanned<EndpointAddress>, D::Error> {
+    let text = Spanned::<String>::deserialize(deserializer)?;
+    let span = text.span();
+    let text = text.into_inner();
+    if let Some(address) = socket_address(&text, FTP_PORT) {
+        return Ok(Spanned::new(span, EndpointAddress::Fixed(address)));
+    }
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) => (name, port.parse().ok()),
+        None => (text.as_str(), Some(FTP_PORT)),
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    match port {
+        Some(port) if port > 0 && is_dns_name(name) => {
+            Ok(Spanned::new(span, EndpointAddress::Name { name: name.to_ascii_lowercase(), port }))
+        }
+        _ => Err(fault(
+            &format!("`{text}` is no address and no name"),
+            "write an IP address or a DNS name, and a port: \"10.2.3.10:21\", \"[2001:db8::10]:21\" or \"ftp.example.internal:21\"",
+        )),
+    }
+}
+
+/// Name servers; the port may be left out.
+pub(super) fn name_servers<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<SocketAddr>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts
+        .iter()
+        .map(|text| {
+            socket_address(text, DNS_PORT).ok_or_else(|| {
+                fault(
+                    &format!("`{text}` is no address of a name server"),
+                    "write an IP address and, if it is not 53, a port: \"10.2.0.2\" or \"127.0.0.1:5353\"",
+                )
+            })
+        })
+        .collect()
+}
+
+/// An IP address, with that port if it has none.
+fn socket_address(text: &str, port: u16) -> Option<SocketAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    text.parse().ok().or_else(|| Some(SocketAddr::new(bare.parse().ok()?, port)))
+}
+
+/// Whether it is a host name as RFC 1123 2.1 has it, with underscores let pass. Digits alone are
+/// a mistyped address.
+fn is_dns_name(name: &str) -> bool {
+    let good = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.len() <= 253
+        && name.split('.').all(good)
+        && last.bytes().any(|byte| byte.is_ascii_alphabetic())
+}
+
+/// A zone's name, or "auto".
+pub(super) fn zone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zone, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "auto" => Ok(Zone::Auto),
+        "" => Err(fault(
+            "a zone without a name",
+            "write its name, such as \"ap-northeast-1a\", or \"auto\", or leave the key out",
+        )),
+        _ => Ok(Zone::Named(text)),
     }
 }
 

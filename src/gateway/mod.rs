@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, info, info_span, warn};
 
-use crate::config::{Config, Limits, Passive, PassiveHost, Timeouts};
+use crate::config::{Config, Limits, Passive, PassiveHost, Timeouts, Zone};
 use crate::observe::audit::AuditLog;
 use crate::observe::metrics::{Metrics, Refusal};
 use crate::upstream::Upstream;
@@ -143,7 +143,10 @@ impl Gateway {
         let shared = Arc::new(Shared {
             upstream: Upstream::new(
                 &config.upstream,
-                config.node.zone.as_deref(),
+                match &config.node.zone {
+                    Zone::Named(zone) => Some(zone),
+                    Zone::Auto | Zone::Unknown => None,
+                },
                 config.limits.reply_size,
                 metrics.clone(),
             ),

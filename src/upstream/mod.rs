@@ -71,9 +71,11 @@ impl Upstream {
         let endpoints = near
             .into_iter()
             .chain(far)
-            .map(|endpoint| Endpoint {
-                address: endpoint.address,
-                suspect_until: AtomicU64::new(0),
+            .filter_map(|endpoint| match endpoint.address {
+                config::EndpointAddress::Fixed(address) => {
+                    Some(Endpoint { address, suspect_until: AtomicU64::new(0) })
+                }
+                config::EndpointAddress::Name { .. } => None,
             })
             .collect();
         Self {

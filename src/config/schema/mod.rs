@@ -3,6 +3,8 @@
 //! What concerns one value is checked while it is read; what concerns several is checked here,
 //! all of it, so that one run tells every fault.
 
+mod upstream;
+
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,8 +15,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::report::Fault;
-use super::values::{Ports, address, duration, filter, named_address, passive_address};
-use super::{Config, PassiveAddress, PassiveHost};
+use super::values::{Ports, address, duration, filter, named_address, passive_address, zone};
+use super::{Config, PassiveAddress, Zone};
+use upstream::{Dns, Probe, Upstream};
 
 /// Reads and checks the text.
 pub(super) fn parse(text: &str) -> Result<Config, Vec<Fault>> {
@@ -34,6 +37,10 @@ struct File {
     passive: Passive,
     upstream: Upstream,
     #[serde(default)]
+    dns: Dns,
+    #[serde(default)]
+    probe: Probe,
+    #[serde(default)]
     timeouts: Timeouts,
     #[serde(default)]
     limits: Limits,
@@ -50,7 +57,8 @@ struct File {
 #[serde(deny_unknown_fields, default)]
 struct Node {
     name: Option<String>,
-    zone: Option<String>,
+    #[serde(deserialize_with = "zone")]
+    zone: Zone,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,38 +88,6 @@ struct PassiveOverride {
     clients: IpNet,
     #[serde(deserialize_with = "named_address")]
     address: IpAddr,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Upstream {
-    endpoint: Spanned<Vec<Endpoint>>,
-    #[serde(default = "default_connect_timeout", deserialize_with = "duration")]
-    connect_timeout: Duration,
-    #[serde(default = "default_banner_timeout", deserialize_with = "duration")]
-    banner_timeout: Duration,
-    #[serde(default = "default_retry_after", deserialize_with = "duration")]
-    retry_after: Duration,
-    #[serde(default = "default_passive_ports")]
-    passive_ports: Ports,
-    #[serde(default)]
-    passive_host: Host,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Endpoint {
-    #[serde(deserialize_with = "address")]
-    address: Spanned<SocketAddr>,
-    zone: Option<String>,
-}
-
-#[derive(Debug, Deserialize, Default, Clone, Copy)]
-#[serde(rename_all = "kebab-case")]
-enum Host {
-    Announced,
-    #[default]
-    Control,
 }
 
 #[derive(Debug, Deserialize)]
@@ -195,22 +171,6 @@ const NOWHERE: std::ops::Range<usize> = 0..0;
 
 fn default_listeners() -> Vec<Listener> {
     vec![Listener { address: Spanned::new(NOWHERE, ([0, 0, 0, 0], 21).into()) }]
-}
-
-fn default_connect_timeout() -> Duration {
-    Duration::from_secs(2)
-}
-
-fn default_banner_timeout() -> Duration {
-    Duration::from_secs(10)
-}
-
-fn default_retry_after() -> Duration {
-    Duration::from_secs(10)
-}
-
-fn default_passive_ports() -> Ports {
-    Ports(1024..=65535)
 }
 
 impl Default for Passive {
@@ -298,37 +258,11 @@ impl File {
                 ));
             }
         }
-        if self.upstream.endpoint.get_ref().is_empty() {
-            faults.push(Fault::whole(
-                "there is no endpoint",
-                "add an [[upstream.endpoint]] with the address of the FTP server",
-            ));
-        }
-        let mut seen = HashSet::new();
-        for endpoint in self.upstream.endpoint.get_ref() {
-            let (span, address) = (endpoint.address.span(), *endpoint.address.get_ref());
-            if address.port() == 0 || address.ip().is_unspecified() {
-                faults.push(Fault::at(
-                    span.clone(),
-                    "nothing can be reached there",
-                    "write the FTP server's address and port",
-                ));
-            }
-            if !seen.insert(address) {
-                faults.push(Fault::at(
-                    span.clone(),
-                    "this endpoint is there twice",
-                    "remove one of them",
-                ));
-            }
-            if self.listener.iter().any(|listener| reaches(address, *listener.address.get_ref())) {
-                faults.push(Fault::at(
-                    span,
-                    "this endpoint is one of this node's own listeners",
-                    "write the address of the FTP server behind the gateway",
-                ));
-            }
-        }
+        let listeners: Vec<_> =
+            self.listener.iter().map(|listener| *listener.address.get_ref()).collect();
+        faults.extend(self.upstream.faults(&listeners));
+        faults.extend(self.dns.faults());
+        faults.extend(self.probe.faults());
         if self.http.enabled
             && self.listener.iter().any(|listener| {
                 listener.address.get_ref() == self.http.address.get_ref()
@@ -373,26 +307,9 @@ impl File {
                 reservation: self.passive.reservation,
                 wait: self.passive.wait,
             },
-            upstream: super::Upstream {
-                endpoints: self
-                    .upstream
-                    .endpoint
-                    .into_inner()
-                    .into_iter()
-                    .map(|endpoint| super::Endpoint {
-                        address: endpoint.address.into_inner(),
-                        zone: endpoint.zone,
-                    })
-                    .collect(),
-                connect_timeout: self.upstream.connect_timeout,
-                banner_timeout: self.upstream.banner_timeout,
-                retry_after: self.upstream.retry_after,
-                passive_ports: self.upstream.passive_ports.0,
-                passive_host: match self.upstream.passive_host {
-                    Host::Announced => PassiveHost::Announced,
-                    Host::Control => PassiveHost::Control,
-                },
-            },
+            upstream: self.upstream.into_config(),
+            dns: self.dns.into_config(),
+            probe: self.probe.into_config(),
             timeouts: super::Timeouts {
                 login: self.timeouts.login,
                 idle: self.timeouts.idle,
@@ -463,12 +380,4 @@ impl Limits {
         }
         faults
     }
-}
-
-/// Whether connecting to `endpoint` would reach a listener on `listener`.
-fn reaches(endpoint: SocketAddr, listener: SocketAddr) -> bool {
-    endpoint == listener
-        || (endpoint.port() == listener.port()
-            && listener.ip().is_unspecified()
-            && endpoint.ip().is_loopback())
 }
