@@ -10,7 +10,9 @@
 //! | `demo` | `ftpgate demo`: endpoints, gateways and a self-test in one process (feature `demo`) |
 //! | [`http`] | health and metrics over HTTP, read-only |
 //! | [`gateway`] | listeners, the session driver, the passive port pool, transfers, the relay, drain |
-//! | [`upstream`] | the endpoints behind the gateway: choosing one and connecting to it |
+//! | [`upstream`] | the endpoints behind the gateway: finding, watching, choosing and reaching them |
+//! | [`probe`] | one probe of one endpoint: connect, banner, login, list, round trip |
+//! | [`aws`] | thin adapters to AWS |
 //! | [`observe`] | metrics, the audit log, tracing set-up |
 //! | [`config`] | the TOML file: its shape, its checks, its error messages |
 //! | [`ftp`] | the protocol without I/O: lines, commands, replies, host-ports, the dialogue |
@@ -32,6 +34,7 @@
 //! - No password reaches a log, a metric or the audit trail.
 //! - No lock is held across an await, and no queue is unbounded.
 
+pub mod aws;
 pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]
@@ -40,4 +43,5 @@ pub mod ftp;
 pub mod gateway;
 pub mod http;
 pub mod observe;
+pub mod probe;
 pub mod upstream;

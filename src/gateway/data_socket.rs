@@ -10,11 +10,12 @@ use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
+
+use crate::upstream;
 
 /// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -66,10 +67,7 @@ pub(super) async fn dial(to: SocketAddr, from: IpAddr, limit: Duration) -> io::R
     let socket = new(to)?;
     socket.set_linger(Some(Duration::ZERO))?;
     if !from.is_unspecified() {
-        // The port is chosen at connect(2). Chosen at bind(2) it would be taken for all
-        // destinations at once, and a minute's worth of TIME_WAIT would use all ports up.
-        setsockopt(&socket, IpBindAddressNoPort, &true)?;
-        socket.bind(&SocketAddr::new(from, 0).into())?;
+        upstream::bind(&socket, from)?;
     }
     let connect = TcpSocket::from_std_stream(socket.into()).connect(to);
     timeout(limit, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -122,6 +120,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use nix::sys::socket::getsockopt;
+    use nix::sys::socket::sockopt::IpBindAddressNoPort;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;

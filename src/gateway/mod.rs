@@ -35,10 +35,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, info, info_span, warn};
 
-use crate::config::{Config, Limits, Passive, PassiveHost, Timeouts, Zone};
+use crate::config::{Config, Limits, Passive, PassiveHost, Timeouts};
 use crate::observe::audit::AuditLog;
 use crate::observe::metrics::{Metrics, Refusal};
-use crate::upstream::Upstream;
+use crate::upstream::{EndpointStatus, Upstream, UpstreamError};
 use admission::{Admission, Full};
 use control::Control;
 pub use passive::BindError as PassiveBindError;
@@ -100,6 +100,9 @@ pub enum BindError {
     /// The passive ports.
     #[error(transparent)]
     Passive(#[from] PassiveBindError),
+    /// The upstream side.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
 }
 
 /// What a node can say of its own health.
@@ -140,16 +143,11 @@ impl Gateway {
             };
             listeners.push((socket, pool));
         }
+        let addresses: Vec<_> =
+            listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
+        let upstream = Upstream::new(config, addresses, metrics.clone())?;
         let shared = Arc::new(Shared {
-            upstream: Upstream::new(
-                &config.upstream,
-                match &config.node.zone {
-                    Zone::Named(zone) => Some(zone),
-                    Zone::Auto | Zone::Unknown => None,
-                },
-                config.limits.reply_size,
-                metrics.clone(),
-            ),
+            upstream,
             upstream_ports: config.upstream.passive_ports.clone(),
             passive_host: config.upstream.passive_host,
             passive: config.passive.clone(),
@@ -184,6 +182,7 @@ impl Gateway {
         let sessions = TaskTracker::new();
         let accepting = TaskTracker::new();
         let closed = CancellationToken::new();
+        self.shared.upstream.run(&accepting, &closed);
         for (listener, pool) in self.listeners {
             accepting.spawn(accept(
                 listener,
@@ -219,12 +218,17 @@ impl Gateway {
 // === impl Health ===
 
 impl Health {
+    /// What is known of each endpoint.
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.shared.upstream.endpoints()
+    }
+
     /// Everything that must be right for this node to serve.
     pub fn checks(&self) -> Vec<Check> {
         let draining = self.shared.drain.is_cancelled();
         let serving = self.shared.serving.load(Ordering::Relaxed);
-        let endpoints: Vec<_> = self.shared.upstream.endpoints().collect();
-        let answering = endpoints.iter().filter(|(_, ok)| *ok).count();
+        let endpoints = self.endpoints();
+        let healthy = endpoints.iter().filter(|endpoint| endpoint.state == "healthy").count();
         vec![
             Check {
                 name: "listeners",
@@ -233,8 +237,8 @@ impl Health {
             },
             Check {
                 name: "endpoints",
-                ok: answering > 0,
-                detail: format!("{answering} of {} answered when last asked", endpoints.len()),
+                ok: healthy > 0,
+                detail: format!("{healthy} of {} healthy", endpoints.len()),
             },
             Check {
                 name: "draining",
@@ -310,7 +314,12 @@ async fn run_session(
         Err(Full::Node) => return Err((stream, Refusal::Limit)),
     };
     let Ok(local) = stream.local_addr() else { return Ok(()) };
-    let Ok(connected) = shared.upstream.connect().await else {
+    let connected = tokio::select! {
+        connected = shared.upstream.connect(client.ip()) => connected,
+        // No endpoint may answer for long, and a drain must not wait for it.
+        () = shared.drain.cancelled() => return Err((stream, Refusal::Draining)),
+    };
+    let Ok(connected) = connected else {
         return Err((stream, Refusal::NoEndpoint));
     };
     info!(endpoint = %connected.endpoint, "connected");

@@ -25,7 +25,7 @@ use crate::ftp::reply::Replies;
 use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::audit::Record;
 use crate::observe::log::one_line;
-use crate::upstream::Connected;
+use crate::upstream::{Connected, Place};
 
 /// How long an upstream may take to admit that a transfer has failed, before the session is
 /// given up: it may be waiting for a data connection that will not come.
@@ -57,6 +57,8 @@ pub(super) struct Session {
     pool: PassivePool,
     parties: Parties,
     endpoint: SocketAddr,
+    /// The session's place at that endpoint.
+    place: Place,
     client: Control,
     upstream: Control,
     /// Our address towards the upstream; its data connections leave from there too.
@@ -122,6 +124,7 @@ impl Session {
             pool,
             parties,
             endpoint: connected.endpoint,
+            place: connected.place,
             client,
             upstream: Control::new(connected.stream),
             source,
@@ -374,6 +377,7 @@ impl Session {
         let dial = Dial {
             to: SocketAddr::new(host, target.port),
             from: self.source,
+            source: self.place.source(),
             timeout: self.shared.timeouts.data_connect,
         };
         self.data.reserve(self.pool.clone(), self.parties.client.ip(), dial);

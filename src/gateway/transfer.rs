@@ -20,6 +20,7 @@ use super::passive::{Exhausted, PassivePool, Reservation};
 use super::relay::{End, PipeBudget, Progress, RelayError, relay};
 use crate::ftp::Direction;
 use crate::ftp::dialogue::DataFailure;
+use crate::upstream::{SourceCount, SourceUse};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -52,10 +53,12 @@ pub(super) enum DataEvent {
 
 /// Where to dial the upstream's data port, and from where: Transfer Family shards by source
 /// address, so data must leave from the control connection's.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Dial {
     pub(super) to: SocketAddr,
     pub(super) from: IpAddr,
+    /// Where the connection counts.
+    pub(super) source: SourceCount,
     pub(super) timeout: Duration,
 }
 
@@ -75,11 +78,11 @@ enum Stage {
     },
     Dialling {
         client: TcpStream,
-        dial: Boxed<io::Result<TcpStream>>,
+        dial: Boxed<io::Result<UpstreamData>>,
     },
     /// The client has been given up; the upstream's data port is dialled, to be reset.
     Refusing {
-        dial: Boxed<io::Result<TcpStream>>,
+        dial: Boxed<io::Result<UpstreamData>>,
     },
     Open {
         pair: Arc<Pair>,
@@ -98,7 +101,13 @@ enum Stage {
 /// Both data connections, born with SO_LINGER 0: dropping them is a reset.
 struct Pair {
     client: TcpStream,
-    upstream: TcpStream,
+    upstream: UpstreamData,
+}
+
+/// A data connection to the upstream, which counts while it is open.
+struct UpstreamData {
+    stream: TcpStream,
+    _counted: SourceUse,
 }
 
 impl DataConnections {
@@ -140,7 +149,7 @@ impl DataConnections {
     pub(super) fn finish(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Absent) {
             Stage::Delivered { pair, direction: Direction::Upload } => {
-                data_socket::finish(&pair.upstream);
+                data_socket::finish(&pair.upstream.stream);
                 self.stage = Stage::Delivered { pair, direction: Direction::Upload };
             }
             Stage::Delivered { pair, .. } => pair.close(),
@@ -189,7 +198,7 @@ impl DataConnections {
                     }
                 }
                 Stage::Reserving { reserve, dial } => {
-                    let (result, dial) = (reserve.as_mut().await, *dial);
+                    let (result, dial) = (reserve.as_mut().await, dial.clone());
                     self.stage = Stage::Absent;
                     let Ok(reservation) = result else { return DataEvent::PortsExhausted };
                     let port = reservation.port();
@@ -197,7 +206,7 @@ impl DataConnections {
                     return DataEvent::PortReserved(port);
                 }
                 Stage::Reserved { reservation, dial } => {
-                    let (result, dial) = (reservation.accepted().await, *dial);
+                    let (result, dial) = (reservation.accepted().await, dial.clone());
                     let Ok(client) = result else {
                         self.stage = Stage::Expired { dial };
                         return DataEvent::Expired;
@@ -230,7 +239,7 @@ impl DataConnections {
                     if direction != Direction::Upload {
                         // Nothing more goes that way; a server that lingers until it sees the
                         // other side's FIN would keep its 226 back.
-                        data_socket::half_close(&pair.upstream);
+                        data_socket::half_close(&pair.upstream.stream);
                     }
                     self.stage = Stage::Delivered { pair, direction };
                     return DataEvent::Ended;
@@ -241,8 +250,12 @@ impl DataConnections {
 }
 
 impl Dial {
-    fn start(self) -> Boxed<io::Result<TcpStream>> {
-        Box::pin(data_socket::dial(self.to, self.from, self.timeout))
+    fn start(self) -> Boxed<io::Result<UpstreamData>> {
+        Box::pin(async move {
+            let counted = self.source.take();
+            let stream = data_socket::dial(self.to, self.from, self.timeout).await?;
+            Ok(UpstreamData { stream, _counted: counted })
+        })
     }
 }
 
@@ -250,15 +263,15 @@ impl Pair {
     /// The sender and the receiver.
     fn in_order(&self, direction: Direction) -> (&TcpStream, &TcpStream) {
         match direction {
-            Direction::Upload => (&self.client, &self.upstream),
-            Direction::Download | Direction::Listing => (&self.upstream, &self.client),
+            Direction::Upload => (&self.client, &self.upstream.stream),
+            Direction::Download | Direction::Listing => (&self.upstream.stream, &self.client),
         }
     }
 
     /// Closes both with FIN.
     fn close(&self) {
         data_socket::finish(&self.client);
-        data_socket::finish(&self.upstream);
+        data_socket::finish(&self.upstream.stream);
     }
 }
 

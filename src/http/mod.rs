@@ -3,7 +3,7 @@
 //! | route | answer |
 //! |---|---|
 //! | `GET /livez` | 200 while the process answers |
-//! | `GET /readyz` | 200 if this node can serve, else 503; JSON with each check |
+//! | `GET /readyz` | 200 if this node can serve, else 503; JSON with each check and endpoint |
 //! | `GET /metrics` | the Prometheus text format |
 
 use std::time::Duration;
@@ -21,6 +21,7 @@ use tracing::error;
 
 use crate::gateway::{Check, Health};
 use crate::observe::metrics::Metrics;
+use crate::upstream::EndpointStatus;
 
 /// How long open answers may take once the node has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -65,11 +66,12 @@ async fn readyz(State(node): State<Node>) -> Response {
     struct Ready<'a> {
         ready: bool,
         checks: &'a [Check],
+        endpoints: &'a [EndpointStatus],
     }
     let checks = node.health.checks();
     let ready = checks.iter().all(|check| check.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json(status, &Ready { ready, checks: &checks })
+    json(status, &Ready { ready, checks: &checks, endpoints: &node.health.endpoints() })
 }
 
 async fn render_metrics(State(node): State<Node>) -> Response {

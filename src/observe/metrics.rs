@@ -1,14 +1,15 @@
 //! Every metric of this node, in one place.
 //!
-//! Label values come from enums and from the configured endpoints, never from a client: the
-//! number of series is known when the node starts.
+//! Label values come from enums, from the configuration and from the endpoints that there are,
+//! never from a client: the number of series is bounded. An endpoint that is gone takes its series
+//! with it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::ftp::dialogue::{DataFailure, Outcome};
@@ -36,6 +37,14 @@ pub struct Metrics {
     data_resets: IntCounterVec,
     upstream_connects: IntCounterVec,
     upstream_connect_seconds: Histogram,
+    upstream_connections: IntGaugeVec,
+    upstream_port_limit: IntGauge,
+    port_allocation_errors: IntCounter,
+    endpoint_healthy: IntGaugeVec,
+    endpoint_sessions: IntGaugeVec,
+    probes: IntCounterVec,
+    probe_stage_seconds: GaugeVec,
+    dns_lookups: IntCounterVec,
     passive_ports_reserved: IntGauge,
     passive_exhausted: IntCounter,
     passive_expired: IntCounter,
@@ -67,10 +76,33 @@ pub enum ConnectResult {
     ConnectError,
     /// The connect took too long.
     ConnectTimeout,
+    /// The source address has no port left for that endpoint.
+    NoPort,
     /// 220.
     Ok,
     /// Its banner was a 4yz or 5yz.
     Refused,
+}
+
+/// A stage of a probe; each comes after those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// TCP.
+    Connect,
+    /// 220.
+    Banner,
+    /// USER and PASS.
+    Login,
+    /// A listing of the directory.
+    List,
+    /// STOR of the canary, up to its 226.
+    Store,
+    /// Until the canary is in the bucket.
+    Arrive,
+    /// The bucket's bytes are those that were stored.
+    Compare,
+    /// The canary is deleted from the bucket.
+    Delete,
 }
 
 // === impl Metrics ===
@@ -129,6 +161,44 @@ impl Metrics {
                 "upstream_connect_seconds",
                 "From the attempt to the endpoint's banner.",
                 &CONNECT_SECONDS,
+            )?,
+            upstream_connections: make.gauges(
+                "upstream_connections",
+                "Control and data connections to endpoints open now, by the address they leave from.",
+                &["source"],
+            )?,
+            upstream_port_limit: make.gauge(
+                "upstream_port_limit",
+                "Ephemeral ports that each source address has for one destination.",
+            )?,
+            port_allocation_errors: make.counter(
+                "port_allocation_errors_total",
+                "Connections that failed because their source address had no port left.",
+            )?,
+            endpoint_healthy: make.gauges(
+                "endpoint_healthy",
+                "1 for an endpoint that serves, 0 for one that is initial, unhealthy or draining.",
+                &["endpoint"],
+            )?,
+            endpoint_sessions: make.gauges(
+                "endpoint_sessions",
+                "Sessions at an endpoint now, those being connected included.",
+                &["endpoint"],
+            )?,
+            probes: make.counters(
+                "probes_total",
+                "Probes, by the stage that failed, or ok.",
+                &["endpoint", "result"],
+            )?,
+            probe_stage_seconds: make.float_gauges(
+                "probe_stage_seconds",
+                "How long each stage of the latest probe took.",
+                &["endpoint", "stage"],
+            )?,
+            dns_lookups: make.counters(
+                "dns_lookups_total",
+                "Lookups of endpoint names.",
+                &["name", "result"],
             )?,
             passive_ports_reserved: make.gauge(
                 "passive_ports_reserved",
@@ -256,9 +326,80 @@ impl Metrics {
         duration: Duration,
     ) {
         self.upstream_connects.with_label_values(&[&*endpoint.to_string(), result.as_str()]).inc();
+        if result == ConnectResult::NoPort {
+            self.port_allocation_errors.inc();
+        }
         if result == ConnectResult::Ok {
             self.upstream_connect_seconds.observe(duration.as_secs_f64());
         }
+    }
+
+    /// The count of connections from a source address, or of those whose address the kernel chose.
+    pub fn upstream_connections(&self, source: Option<IpAddr>) -> IntGauge {
+        let source = source.map_or_else(|| "auto".to_owned(), |address| address.to_string());
+        self.upstream_connections.with_label_values(&[&source])
+    }
+
+    /// Ephemeral ports that a source address has for one destination.
+    pub fn upstream_port_limit(&self, ports: i64) {
+        self.upstream_port_limit.set(ports);
+    }
+
+    /// There is a new endpoint.
+    pub fn endpoint_added(&self, endpoint: SocketAddr) {
+        let endpoint = endpoint.to_string();
+        for result in ConnectResult::ALL {
+            self.upstream_connects.with_label_values(&[&*endpoint, result.as_str()]);
+        }
+    }
+
+    /// An endpoint is gone for good.
+    pub fn endpoint_removed(&self, endpoint: SocketAddr) {
+        let endpoint = endpoint.to_string();
+        // Each of these fails only if there was no such series.
+        let _ = self.endpoint_healthy.remove_label_values(&[&endpoint]);
+        let _ = self.endpoint_sessions.remove_label_values(&[&endpoint]);
+        for result in ConnectResult::ALL {
+            let _ = self.upstream_connects.remove_label_values(&[&*endpoint, result.as_str()]);
+        }
+        let _ = self.probes.remove_label_values(&[&*endpoint, PROBE_OK]);
+        for stage in Stage::ALL {
+            let _ = self.probes.remove_label_values(&[&*endpoint, stage.as_str()]);
+            let _ = self.probe_stage_seconds.remove_label_values(&[&*endpoint, stage.as_str()]);
+        }
+    }
+
+    /// An endpoint is healthy, or not.
+    pub fn endpoint_healthy(&self, endpoint: SocketAddr, healthy: bool) {
+        let gauge = self.endpoint_healthy.with_label_values(&[&endpoint.to_string()]);
+        gauge.set(healthy.into());
+    }
+
+    /// The count of sessions at an endpoint.
+    pub fn endpoint_sessions(&self, endpoint: SocketAddr) -> IntGauge {
+        self.endpoint_sessions.with_label_values(&[&endpoint.to_string()])
+    }
+
+    /// A probe is over.
+    pub fn probed(
+        &self,
+        endpoint: SocketAddr,
+        stages: &[(Stage, Duration)],
+        failed: Option<Stage>,
+    ) {
+        let endpoint = endpoint.to_string();
+        let result = failed.map_or(PROBE_OK, Stage::as_str);
+        self.probes.with_label_values(&[&*endpoint, result]).inc();
+        for (stage, took) in stages {
+            let gauge = self.probe_stage_seconds.with_label_values(&[&*endpoint, stage.as_str()]);
+            gauge.set(took.as_secs_f64());
+        }
+    }
+
+    /// An endpoint's name was looked up.
+    pub fn dns_lookup(&self, name: &str, good: bool) {
+        let result = if good { "ok" } else { "failed" };
+        self.dns_lookups.with_label_values(&[name, result]).inc();
     }
 
     /// A passive port waits for a client, or no longer does.
@@ -287,7 +428,38 @@ impl Metrics {
     }
 }
 
-// === impl Refusal, ConnectResult ===
+/// The result of a probe without a failed stage.
+const PROBE_OK: &str = "ok";
+
+// === impl Stage, Refusal, ConnectResult ===
+
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 8] = [
+        Self::Connect,
+        Self::Banner,
+        Self::Login,
+        Self::List,
+        Self::Store,
+        Self::Arrive,
+        Self::Compare,
+        Self::Delete,
+    ];
+
+    /// The word for it in logs, labels and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Arrive => "arrive",
+            Self::Banner => "banner",
+            Self::Compare => "compare",
+            Self::Connect => "connect",
+            Self::Delete => "delete",
+            Self::List => "list",
+            Self::Login => "login",
+            Self::Store => "store",
+        }
+    }
+}
 
 impl Refusal {
     const ALL: [Self; 4] = [Self::ClientLimit, Self::Draining, Self::Limit, Self::NoEndpoint];
@@ -304,6 +476,16 @@ impl Refusal {
 }
 
 impl ConnectResult {
+    const ALL: [Self; 7] = [
+        Self::BannerError,
+        Self::BannerTimeout,
+        Self::ConnectError,
+        Self::ConnectTimeout,
+        Self::NoPort,
+        Self::Ok,
+        Self::Refused,
+    ];
+
     /// The word for it in logs and labels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -311,6 +493,7 @@ impl ConnectResult {
             Self::BannerTimeout => "banner-timeout",
             Self::ConnectError => "connect-error",
             Self::ConnectTimeout => "connect-timeout",
+            Self::NoPort => "no-port",
             Self::Ok => "ok",
             Self::Refused => "refused",
         }
@@ -348,6 +531,28 @@ impl Maker {
         let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
         self.registry.register(Box::new(counters.clone()))?;
         Ok(counters)
+    }
+
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(gauges.clone()))?;
+        Ok(gauges)
+    }
+
+    fn float_gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<GaugeVec, prometheus::Error> {
+        let gauges = GaugeVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(gauges.clone()))?;
+        Ok(gauges)
     }
 
     fn histogram(

@@ -1,41 +1,78 @@
-//! The FTP service behind the gateway: which endpoint a session gets, and the connection to it.
+//! The FTP service behind the gateway: which endpoints there are, how they are, which one a
+//! session gets, and the connection to it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `choice` | the order in which a client tries the endpoints |
+//! | `connect` | one attempt: connect and banner |
+//! | `discovery` | names, resolved again and again |
+//! | `endpoints` | the table of endpoints and who has a session there |
+//! | `health` | what probes and clients' attempts say of one endpoint |
+//! | `probing` | when each endpoint is probed |
+//! | `source` | the local addresses that connections leave from |
+//! | `zone` | this node's own availability zone |
+//!
+//! Sessions never wait for any of it: they take what is known at the moment. Only a client that
+//! comes before any name has been resolved waits for the first answer.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod choice;
+mod connect;
+mod discovery;
+mod endpoints;
+mod health;
+mod probing;
+mod source;
+mod zone;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{debug, warn};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
 
-use crate::config;
+use crate::config::{self, Config, Depth, EndpointAddress};
 use crate::ftp::Reply;
 use crate::ftp::reply::Replies;
 use crate::observe::metrics::{ConnectResult, Metrics};
+use crate::probe::Prober;
+use choice::Candidate;
+use connect::{Greeted, Limits, greet};
+pub use discovery::ResolverError;
+use discovery::{Discovery, Name, zone_of};
+use endpoints::{Endpoint, Endpoints};
+pub use endpoints::{EndpointStatus, Place};
+pub use health::State;
+use source::Sources;
+pub use source::{SourceCount, SourceError, SourceUse, bind};
+use zone::Zone;
 
-/// How often all endpoints are tried for one client.
-const ROUNDS: usize = 3;
+/// How often all endpoints are tried for one client, if there is time.
+const ROUNDS: u32 = 3;
+/// How long to wait before they are all tried again; twice as long the second time. After a
+/// failover every client comes at once, and an endpoint's queue of connections may be full.
+const ROUND_PAUSE: Duration = Duration::from_millis(200);
 
-/// The endpoints of one upstream, with what is known of each.
-#[derive(Debug)]
+/// The endpoints of one upstream, with what is known of each. Clones share them.
+#[derive(Debug, Clone)]
 pub struct Upstream {
-    endpoints: Vec<Endpoint>,
-    connect_timeout: Duration,
-    banner_timeout: Duration,
-    retry_after: Duration,
-    reply_size: usize,
-    /// Instants are kept as milliseconds since this.
-    epoch: Instant,
-    metrics: Metrics,
+    inner: Arc<Inner>,
 }
 
-/// One upstream address.
 #[derive(Debug)]
-struct Endpoint {
-    address: SocketAddr,
-    /// Until when (milliseconds since the epoch) it is tried last, after a failure.
-    suspect_until: AtomicU64,
+struct Inner {
+    config: config::Upstream,
+    probe: config::Probe,
+    prober: Prober,
+    discovery: Option<Discovery>,
+    endpoints: Arc<Endpoints>,
+    sources: Sources,
+    zone: Zone,
+    reply_size: usize,
+    metrics: Metrics,
 }
 
 /// A control connection on which the upstream has said its banner.
@@ -49,6 +86,8 @@ pub struct Connected {
     pub banner: Reply,
     /// The endpoint.
     pub endpoint: SocketAddr,
+    /// The session's place there, to be kept as long as the connection.
+    pub place: Place,
 }
 
 /// Every endpoint was tried and none answered.
@@ -56,127 +95,180 @@ pub struct Connected {
 #[error("no endpoint answers")]
 pub struct NoEndpoint;
 
+/// The upstream side cannot work as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// The resolver.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
+    /// A source address.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
 impl Upstream {
-    /// The configured endpoints, those of our own zone first.
+    /// The configured endpoints; nobody is asked anything before [`Upstream::run`]. `listeners` are
+    /// this node's own.
+    ///
+    /// Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If a source address is not this machine's, or no resolver can be set up though there are
+    /// names.
     pub fn new(
-        config: &config::Upstream,
-        zone: Option<&str>,
-        reply_size: usize,
+        config: &Config,
+        listeners: Vec<SocketAddr>,
         metrics: Metrics,
-    ) -> Self {
-        let (near, far): (Vec<_>, Vec<_>) = config
-            .endpoints
-            .iter()
-            .partition(|endpoint| zone.is_some() && endpoint.zone.as_deref() == zone);
-        let endpoints = near
-            .into_iter()
-            .chain(far)
-            .filter_map(|endpoint| match endpoint.address {
-                config::EndpointAddress::Fixed(address) => {
-                    Some(Endpoint { address, suspect_until: AtomicU64::new(0) })
+    ) -> Result<Self, UpstreamError> {
+        let entries = &config.upstream.endpoints;
+        let probed = config.probe.depth != Depth::Off;
+        let endpoints = Endpoints::new(entries.len(), probed, metrics.clone());
+        let mut has_names = false;
+        for (index, entry) in entries.iter().enumerate() {
+            match entry.address {
+                EndpointAddress::Fixed(address) => {
+                    endpoints.set(index, &[address], entry.zone.as_deref().map(Arc::from).as_ref());
                 }
-                config::EndpointAddress::Name { .. } => None,
-            })
-            .collect();
-        Self {
-            endpoints,
-            connect_timeout: config.connect_timeout,
-            banner_timeout: config.banner_timeout,
-            retry_after: config.retry_after,
-            reply_size,
-            epoch: Instant::now(),
-            metrics,
+                EndpointAddress::Name { .. } => has_names = true,
+            }
+        }
+        let discovery = has_names
+            .then(|| Discovery::new(&config.dns, listeners.into(), metrics.clone()))
+            .transpose()?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config: config.upstream.clone(),
+                probe: config.probe.clone(),
+                prober: Prober::new(&config.probe, &config.node.name),
+                discovery,
+                endpoints: Arc::new(endpoints),
+                sources: Sources::new(&config.upstream.source_addresses, &metrics)?,
+                zone: Zone::new(&config.node.zone),
+                reply_size: config.limits.reply_size,
+                metrics,
+            }),
+        })
+    }
+
+    /// Resolves names, probes endpoints and forgets what is gone, until `closed`.
+    pub fn run(&self, tasks: &TaskTracker, closed: &CancellationToken) {
+        let inner = &self.inner;
+        if let Some(discovery) = &inner.discovery {
+            for (entry, endpoint) in inner.config.endpoints.iter().enumerate() {
+                if let EndpointAddress::Name { name, port } = &endpoint.address {
+                    let zone = endpoint.zone.as_deref().or_else(|| zone_of(name)).map(Arc::from);
+                    let name = Name { entry, name: name.clone(), port: *port, zone };
+                    let follow = discovery.clone().follow(name, Arc::clone(&inner.endpoints));
+                    tasks.spawn(closed.clone().run_until_cancelled_owned(follow));
+                }
+            }
+        }
+        let sweep = Arc::clone(&inner.endpoints).keep_swept();
+        tasks.spawn(closed.clone().run_until_cancelled_owned(sweep));
+        let learn = Arc::clone(inner);
+        let learn = async move { learn.zone.learn().await };
+        tasks.spawn(closed.clone().run_until_cancelled_owned(learn));
+        if inner.probe.depth != Depth::Off {
+            let probing = probing::probe_all(self.clone(), tasks.clone(), closed.clone());
+            tasks.spawn(closed.clone().run_until_cancelled_owned(probing));
         }
     }
 
-    /// Tries one endpoint after the other until one says 220, and all of them again if none did:
-    /// when every client comes at once, as after a failover, an endpoint's queue of connections
-    /// may be full for a moment.
-    pub async fn connect(&self) -> Result<Connected, NoEndpoint> {
-        for _ in 0..ROUNDS {
-            if let Some(connected) = self.try_each().await {
-                return Ok(connected);
+    /// Tries one endpoint after the other until one says 220, and all of them again if none did
+    /// and there is time. The total is bounded by `upstream.connect_deadline`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no endpoint, or none answered in that time.
+    pub async fn connect(&self, client: IpAddr) -> Result<Connected, NoEndpoint> {
+        let deadline = Instant::now() + self.inner.config.connect_deadline;
+        let mut endpoints = self.inner.endpoints.watch();
+        if timeout_at(deadline, endpoints.wait_for(|there| !there.is_empty())).await.is_err() {
+            return Err(NoEndpoint);
+        }
+        for round in 0..ROUNDS {
+            if round > 0 {
+                let until = Instant::now() + ROUND_PAUSE * round;
+                if until >= deadline {
+                    break;
+                }
+                sleep_until(until).await;
+            }
+            for endpoint in self.in_order(client) {
+                if Instant::now() >= deadline {
+                    return Err(NoEndpoint);
+                }
+                if let Some(connected) = self.attempt(&endpoint, client, deadline).await {
+                    return Ok(connected);
+                }
             }
         }
         Err(NoEndpoint)
     }
 
-    /// Tries each endpoint once. Those that failed a short while ago come last, but they come:
-    /// with all of them suspect every one is still tried.
-    async fn try_each(&self) -> Option<Connected> {
-        let now = self.now();
-        let (sound, suspect): (Vec<_>, Vec<_>) =
-            self.endpoints.iter().partition(|endpoint| !endpoint.is_suspect(now));
-        for endpoint in sound.into_iter().chain(suspect) {
+    /// The endpoints that this client is to try, the best first.
+    fn in_order(&self, client: IpAddr) -> Vec<Arc<Endpoint>> {
+        let (there, zone) = (self.inner.endpoints.snapshot(), self.inner.zone.get());
+        let mut candidates: Vec<Candidate> =
+            there.iter().filter_map(|endpoint| endpoint.candidate(zone.as_deref())).collect();
+        choice::sort(&mut candidates, self.inner.config.choice, client);
+        let find = |candidate: &Candidate| {
+            there.iter().find(|endpoint| endpoint.address == candidate.address).cloned()
+        };
+        candidates.iter().filter_map(find).collect()
+    }
+
+    /// One endpoint, from the client's source address, or from another if that has no port left.
+    async fn attempt(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        client: IpAddr,
+        deadline: Instant,
+    ) -> Option<Connected> {
+        let Inner { config, sources, metrics, .. } = &*self.inner;
+        let limits = Limits {
+            connect: config.connect_timeout,
+            banner: config.banner_timeout,
+            reply_size: self.inner.reply_size,
+            deadline,
+        };
+        let address = endpoint.address;
+        for source in sources.for_client(client, address) {
+            // Taken before the attempt, so that many clients at once do not all choose the same.
+            let place = endpoint.take(source.count);
+            let source = source.address;
             let started = Instant::now();
-            let (result, connected) = match self.greet(endpoint.address).await {
-                Ok(connected) => (ConnectResult::Ok, Some(connected)),
-                Err(result) => (result, None),
-            };
-            self.metrics.upstream_connected(endpoint.address, result, started.elapsed());
-            if let Some(connected) = connected {
-                endpoint.suspect_until.store(0, Ordering::Relaxed);
-                return Some(connected);
+            let result = greet(address, source, limits).await;
+            let told = result.as_ref().map_or_else(|failure| *failure, |_| ConnectResult::Ok);
+            metrics.upstream_connected(address, told, started.elapsed());
+            match result {
+                Ok(Greeted { stream, replies, banner }) => {
+                    endpoint.learn(|health| health.attempt_succeeded());
+                    return Some(Connected { stream, replies, banner, endpoint: address, place });
+                }
+                Err(ConnectResult::NoPort) => {
+                    warn!(endpoint = %address, ?source, "the source address has no port left: add another to upstream.source_addresses");
+                }
+                Err(failure) => {
+                    warn!(endpoint = %address, result = failure.as_str(), "endpoint does not answer");
+                    let until = Instant::now() + config.retry_after;
+                    endpoint.learn(|health| health.attempt_failed(until, failure.as_str()));
+                    endpoint.doubt.notify_one();
+                    return None;
+                }
             }
-            warn!(endpoint = %endpoint.address, result = result.as_str(), "endpoint does not answer");
-            let until = self
-                .now()
-                .saturating_add(u64::try_from(self.retry_after.as_millis()).unwrap_or(u64::MAX));
-            endpoint.suspect_until.store(until, Ordering::Relaxed);
         }
         None
     }
 
-    /// Each endpoint, and whether it answered when it was last asked.
-    pub fn endpoints(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
-        let now = self.now();
-        self.endpoints.iter().map(move |endpoint| (endpoint.address, !endpoint.is_suspect(now)))
+    /// What is known of each endpoint.
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.inner.endpoints.snapshot().iter().map(|endpoint| endpoint.status()).collect()
     }
 
-    /// Connects and reads the banner; RFC 959 5.4 lets a 120 come before it.
-    async fn greet(&self, address: SocketAddr) -> Result<Connected, ConnectResult> {
-        let stream = match timeout(self.connect_timeout, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                debug!(endpoint = %address, %error, "connect failed");
-                return Err(ConnectResult::ConnectError);
-            }
-            Err(_) => return Err(ConnectResult::ConnectTimeout),
-        };
-        let mut replies = Replies::new(self.reply_size);
-        let deadline = Instant::now() + self.banner_timeout;
-        loop {
-            match replies.next_reply() {
-                Some(Ok(reply)) if reply.is_preliminary() => {}
-                Some(Ok(banner)) if banner.is_positive() => {
-                    return Ok(Connected { stream, replies, banner, endpoint: address });
-                }
-                Some(Ok(_)) => return Err(ConnectResult::Refused),
-                Some(Err(_)) => return Err(ConnectResult::BannerError),
-                None => {
-                    let ready = timeout_at(deadline, stream.ready(Interest::READABLE)).await;
-                    if ready.is_err() {
-                        return Err(ConnectResult::BannerTimeout);
-                    }
-                    let mut bytes = [0; 1024];
-                    match stream.try_read(&mut bytes) {
-                        Ok(0) => return Err(ConnectResult::BannerError),
-                        Ok(count) => replies.push(bytes.get(..count).unwrap_or_default()),
-                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                        Err(_) => return Err(ConnectResult::BannerError),
-                    }
-                }
-            }
-        }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-impl Endpoint {
-    fn is_suspect(&self, now: u64) -> bool {
-        self.suspect_until.load(Ordering::Relaxed) > now
+    /// This node's availability zone, if it is known.
+    pub fn zone(&self) -> Option<String> {
+        self.inner.zone.get().map(|zone| zone.to_string())
     }
 }

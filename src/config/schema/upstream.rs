@@ -26,8 +26,8 @@ pub(super) struct Upstream {
     connect_timeout: Duration,
     #[serde(default = "default_banner_timeout", deserialize_with = "duration")]
     banner_timeout: Duration,
-    #[serde(default = "default_connect_deadline", deserialize_with = "duration")]
-    connect_deadline: Duration,
+    #[serde(default = "default_connect_deadline")]
+    connect_deadline: Spanned<Seconds>,
     #[serde(default = "default_retry_after", deserialize_with = "duration")]
     retry_after: Duration,
     #[serde(default = "default_lost_after", deserialize_with = "duration")]
@@ -74,12 +74,13 @@ pub(super) struct Dns {
     timeout: Duration,
     #[serde(deserialize_with = "duration")]
     min_ttl: Duration,
-    max_ttl: Spanned<Ttl>,
+    max_ttl: Spanned<Seconds>,
     family: DnsFamily,
 }
 
+/// A duration whose place in the file is wanted.
 #[derive(Debug, Deserialize, Clone, Copy)]
-struct Ttl(#[serde(deserialize_with = "duration")] Duration);
+struct Seconds(#[serde(deserialize_with = "duration")] Duration);
 
 #[derive(Debug, Deserialize, Default, Clone, Copy)]
 #[serde(rename_all = "kebab-case")]
@@ -142,8 +143,8 @@ fn default_banner_timeout() -> Duration {
     Duration::from_secs(10)
 }
 
-fn default_connect_deadline() -> Duration {
-    Duration::from_secs(20)
+fn default_connect_deadline() -> Spanned<Seconds> {
+    Spanned::new(NOWHERE, Seconds(Duration::from_secs(20)))
 }
 
 fn default_retry_after() -> Duration {
@@ -172,7 +173,7 @@ impl Default for Dns {
             servers: Vec::new(),
             timeout: Duration::from_secs(2),
             min_ttl: Duration::from_secs(1),
-            max_ttl: Spanned::new(NOWHERE, Ttl(Duration::from_secs(300))),
+            max_ttl: Spanned::new(NOWHERE, Seconds(Duration::from_secs(300))),
             family: DnsFamily::Any,
         }
     }
@@ -234,6 +235,13 @@ impl Upstream {
                 ));
             }
         }
+        if self.connect_deadline.get_ref().0 < self.connect_timeout + self.banner_timeout {
+            faults.push(Fault::at(
+                self.connect_deadline.span(),
+                "upstream.connect_deadline is less than one attempt may take",
+                "one mute endpoint would use it up: write more than connect_timeout and banner_timeout together, or less for these",
+            ));
+        }
         let mut seen = HashSet::new();
         for source in &self.source_addresses {
             let address = source.get_ref();
@@ -267,7 +275,7 @@ impl Upstream {
             source_addresses: self.source_addresses.into_iter().map(Spanned::into_inner).collect(),
             connect_timeout: self.connect_timeout,
             banner_timeout: self.banner_timeout,
-            connect_deadline: self.connect_deadline,
+            connect_deadline: self.connect_deadline.into_inner().0,
             retry_after: self.retry_after,
             lost_after: self.lost_after,
             resume: self.resume,

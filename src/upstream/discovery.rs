@@ -1,0 +1,250 @@
+//! Endpoint names and what they resolve to, asked again whenever the answer's TTL is over.
+//!
+//! The last good answer stays in force until there is a better one: a resolver that fails, is
+//! silent or answers nothing takes no endpoint away.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::{Resolver, TokioResolver};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::endpoints::{Endpoints, is_usable};
+use crate::config::{Dns, Family, reaches};
+use crate::observe::metrics::Metrics;
+
+/// Addresses that one name may stand for: a VPC endpoint has one for each zone.
+const MAX_ADDRESSES: usize = 64;
+/// How long to wait before a failed lookup is tried again; twice as long each time.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LAST: Duration = Duration::from_secs(15);
+
+/// Asks for names as `[dns]` says.
+#[derive(Debug, Clone)]
+pub(super) struct Discovery {
+    resolver: TokioResolver,
+    dns: Dns,
+    /// This node's own listeners: an endpoint there would make it its own client.
+    listeners: Arc<[SocketAddr]>,
+    metrics: Metrics,
+}
+
+/// The resolver could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no name can be resolved: {0}; write name servers into dns.servers or mend /etc/resolv.conf"
+)]
+pub struct ResolverError(NetError);
+
+/// One `[[upstream.endpoint]]` with a name.
+#[derive(Debug, Clone)]
+pub(super) struct Name {
+    pub(super) entry: usize,
+    pub(super) name: String,
+    pub(super) port: u16,
+    pub(super) zone: Option<Arc<str>>,
+}
+
+/// What a lookup gave.
+struct Answer {
+    addresses: BTreeSet<IpAddr>,
+    /// From now on.
+    ttl: Duration,
+}
+
+impl Discovery {
+    /// Reads /etc/resolv.conf if no servers are configured; asks nobody yet.
+    pub(super) fn new(
+        dns: &Dns,
+        listeners: Arc<[SocketAddr]>,
+        metrics: Metrics,
+    ) -> Result<Self, ResolverError> {
+        let mut builder = if dns.servers.is_empty() {
+            Resolver::builder_tokio().map_err(ResolverError)?
+        } else {
+            let servers = dns.servers.iter().map(name_server).collect();
+            let config = ResolverConfig::from_name_servers(servers);
+            Resolver::builder_with_config(config, TokioRuntimeProvider::default())
+        };
+        let options = builder.options_mut();
+        options.timeout = dns.timeout;
+        options.attempts = 2;
+        // The last good answer is kept here, and longer than any cache would.
+        options.cache_size = 0;
+        let resolver = builder.build().map_err(ResolverError)?;
+        Ok(Self { resolver, dns: dns.clone(), listeners, metrics })
+    }
+
+    /// Keeps one name's endpoints up to date, for ever.
+    pub(super) async fn follow(self, name: Name, endpoints: Arc<Endpoints>) {
+        let mut known = Known::default();
+        let mut failures = 0;
+        loop {
+            let before = known.clone();
+            let wait = match self.resolve(&name, &mut known).await {
+                Ok(ttl) => {
+                    if failures > 0 {
+                        info!(name = name.name, "the name resolves again");
+                    }
+                    failures = 0;
+                    if known != before {
+                        endpoints.set(name.entry, &self.usable(&name, &known), name.zone.as_ref());
+                    }
+                    ttl.clamp(self.dns.min_ttl, self.dns.max_ttl)
+                }
+                Err(error) => {
+                    if failures == 0 {
+                        let kept = known.ipv4.len() + known.ipv6.len();
+                        warn!(name = name.name, %error, kept, "the name cannot be resolved; its last addresses stay in use");
+                    }
+                    failures += 1;
+                    RETRY_LAST.min(RETRY_FIRST * (1 << (failures - 1).min(8)))
+                }
+            };
+            self.metrics.dns_lookup(&name.name, failures == 0);
+            sleep(wait).await;
+        }
+    }
+
+    /// Asks for both kinds of addresses. Each keeps its last good answer while it fails; one that
+    /// has none any more is given up only if the other has some.
+    async fn resolve(&self, name: &Name, known: &mut Known) -> Result<Duration, String> {
+        let ask = |wanted: bool, kind| async move {
+            if wanted { Some(self.lookup(name, kind).await) } else { None }
+        };
+        let (ipv4, ipv6) = tokio::join!(
+            ask(self.dns.family != Family::Ipv6, RecordType::A),
+            ask(self.dns.family != Family::Ipv4, RecordType::AAAA),
+        );
+        let answers: Vec<&Result<Answer, String>> = ipv4.iter().chain(&ipv6).collect();
+        let ttls = answers.iter().filter_map(|answer| answer.as_ref().ok());
+        let good = ttls.filter(|answer| !answer.addresses.is_empty());
+        let Some(ttl) = good.map(|answer| answer.ttl).min() else {
+            let why = answers.iter().find_map(|answer| answer.as_ref().err());
+            return Err(why.map_or_else(|| "it has no addresses".to_owned(), Clone::clone));
+        };
+        if let Some(Ok(answer)) = ipv4 {
+            known.ipv4 = answer.addresses;
+        }
+        if let Some(Ok(answer)) = ipv6 {
+            known.ipv6 = answer.addresses;
+        }
+        Ok(ttl)
+    }
+
+    async fn lookup(&self, name: &Name, kind: RecordType) -> Result<Answer, String> {
+        // A name with a dot is whole: no search list. Each server may be asked twice, by UDP and
+        // by TCP.
+        let query =
+            if name.name.contains('.') { format!("{}.", name.name) } else { name.name.clone() };
+        let servers = u32::try_from(self.dns.servers.len()).unwrap_or(u32::MAX).max(3);
+        let limit = self.dns.timeout.saturating_mul(4).saturating_mul(servers);
+        match timeout(limit, self.resolver.lookup(query, kind)).await {
+            Err(_) => Err("no name server answers".into()),
+            Ok(Err(error)) if error.is_no_records_found() && !error.is_nx_domain() => {
+                Ok(Answer { addresses: BTreeSet::new(), ttl: Duration::ZERO })
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Ok(lookup)) => {
+                let address = |data: &RData| match data {
+                    RData::A(address) => Some(IpAddr::V4(address.0)),
+                    RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+                    _ => None,
+                };
+                let addresses =
+                    lookup.answers().iter().filter_map(|record| address(&record.data)).collect();
+                let ttl = lookup.valid_until().saturating_duration_since(std::time::Instant::now());
+                Ok(Answer { addresses, ttl })
+            }
+        }
+    }
+
+    /// The addresses that may be connected to, at most [`MAX_ADDRESSES`].
+    fn usable(&self, name: &Name, known: &Known) -> Vec<SocketAddr> {
+        let mut usable = Vec::new();
+        for &ip in known.ipv4.iter().chain(&known.ipv6) {
+            let address = SocketAddr::new(ip, name.port);
+            if !is_usable(ip) || self.is_own(address) {
+                warn!(name = name.name, %address, "an address that is no FTP server's, or this node's own, is not used");
+            } else if usable.len() == MAX_ADDRESSES {
+                warn!(
+                    name = name.name,
+                    used = MAX_ADDRESSES,
+                    "the name has more addresses than are used"
+                );
+                break;
+            } else {
+                usable.push(address);
+            }
+        }
+        usable
+    }
+
+    /// Whether a connection to that address would come back to one of our listeners.
+    fn is_own(&self, address: SocketAddr) -> bool {
+        self.listeners.iter().any(|&listener| {
+            reaches(address, listener)
+                || (address.port() == listener.port()
+                    && listener.ip().is_unspecified()
+                    && std::net::UdpSocket::bind((address.ip(), 0)).is_ok())
+        })
+    }
+}
+
+/// The last good answers for one name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Known {
+    ipv4: BTreeSet<IpAddr>,
+    ipv6: BTreeSet<IpAddr>,
+}
+
+/// The zone in a zonal name of a VPC endpoint, `vpce-<id>-<hash>-<zone>.…`.
+pub(super) fn zone_of(name: &str) -> Option<&str> {
+    let label = name.split('.').next()?;
+    let mut parts = label.strip_prefix("vpce-")?.splitn(3, '-');
+    let (id, hash, zone) = (parts.next()?, parts.next()?, parts.next()?);
+    let hex = id.len() == 17 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (hex && hash.len() == 8 && !zone.is_empty()).then_some(zone)
+}
+
+fn name_server(address: &SocketAddr) -> NameServerConfig {
+    let (mut udp, mut tcp) = (ConnectionConfig::udp(), ConnectionConfig::tcp());
+    udp.port = address.port();
+    tcp.port = address.port();
+    NameServerConfig::new(address.ip(), true, vec![udp, tcp])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zonal_name_tells_its_zone() {
+        let cases = [
+            (
+                "vpce-0123456789abcdef0-abcdefgh-ap-northeast-1a.server.transfer.ap-northeast-1.vpce.amazonaws.com",
+                Some("ap-northeast-1a"),
+            ),
+            (
+                "vpce-0123456789abcdef0-abcdefgh-us-west-2-lax-1a.vpce-svc-0123456789abcdef0.us-west-2.vpce.amazonaws.com",
+                Some("us-west-2-lax-1a"),
+            ),
+            (
+                "vpce-0123456789abcdef0-abcdefgh.server.transfer.ap-northeast-1.vpce.amazonaws.com",
+                None,
+            ),
+            ("vpce-ftp-server-one.example.com", None),
+            ("ftp.example.com", None),
+        ];
+        for (name, zone) in cases {
+            assert_eq!(zone_of(name), zone, "{name}");
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The endpoints that there are now: those of the configuration and those that its names resolve to.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus::IntGauge;
+use serde::Serialize;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::choice::Candidate;
+use super::health::{Health, State};
+use super::source::{SourceCount, SourceUse};
+use crate::observe::metrics::Metrics;
+
+/// What all endpoints are; cheap to take, never changed in place.
+pub(super) type Snapshot = Arc<[Arc<Endpoint>]>;
+
+/// The table of endpoints.
+#[derive(Debug)]
+pub(super) struct Endpoints {
+    /// What each `[[upstream.endpoint]]` stands for now, in the order of the configuration.
+    sets: Mutex<Vec<Vec<(SocketAddr, Option<Arc<str>>)>>>,
+    now: watch::Sender<Snapshot>,
+    /// The last session of a draining endpoint has ended.
+    left: Arc<Notify>,
+    /// Whether endpoints are probed.
+    probed: bool,
+    metrics: Metrics,
+}
+
+/// One upstream address.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) address: SocketAddr,
+    known: Mutex<Known>,
+    /// Sessions there now; the metric is the count.
+    sessions: IntGauge,
+    /// No name resolves to it any more.
+    draining: AtomicBool,
+    left: Arc<Notify>,
+    /// A client has failed there: time to probe.
+    pub(super) doubt: Notify,
+    /// Cancelled when it is gone for good.
+    pub(super) gone: CancellationToken,
+    metrics: Metrics,
+}
+
+/// What is learnt of an endpoint as time goes by.
+#[derive(Debug)]
+struct Known {
+    zone: Option<Arc<str>>,
+    health: Health,
+    /// How long each stage of its latest probe took.
+    stages: Vec<(&'static str, Duration)>,
+}
+
+/// One session's place at an endpoint, and one connection of its source address.
+#[derive(Debug)]
+pub struct Place {
+    endpoint: Arc<Endpoint>,
+    source: SourceCount,
+    _counted: SourceUse,
+}
+
+/// What is known of one endpoint, for health answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EndpointStatus {
+    /// Its control port.
+    pub address: SocketAddr,
+    /// Its availability zone, if known.
+    pub zone: Option<String>,
+    /// "initial", "healthy", "unhealthy" or "draining".
+    pub state: &'static str,
+    /// Why it is not healthy.
+    pub reason: Option<String>,
+    /// Sessions there now.
+    pub sessions: usize,
+    /// How long each stage of its latest probe took, in seconds.
+    pub stages: BTreeMap<&'static str, f64>,
+}
+
+// === impl Endpoints ===
+
+impl Endpoints {
+    /// A table for that many `[[upstream.endpoint]]`, all of them empty.
+    pub(super) fn new(entries: usize, probed: bool, metrics: Metrics) -> Self {
+        let sets = Mutex::new(vec![Vec::new(); entries]);
+        Self { sets, now: watch::Sender::new(Arc::new([])), left: Arc::default(), probed, metrics }
+    }
+
+    /// What there is now.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.now.borrow().clone()
+    }
+
+    /// Sees every change of [`Endpoints::snapshot`].
+    pub(super) fn watch(&self) -> watch::Receiver<Snapshot> {
+        self.now.subscribe()
+    }
+
+    /// One `[[upstream.endpoint]]` stands for these addresses from now on.
+    pub(super) fn set(&self, entry: usize, addresses: &[SocketAddr], zone: Option<&Arc<str>>) {
+        let mut sets = lock(&self.sets);
+        if let Some(set) = sets.get_mut(entry) {
+            *set = addresses.iter().map(|&address| (address, zone.cloned())).collect();
+        }
+        // An address may be there under several names, of which one tells its zone.
+        let mut wanted: Vec<(SocketAddr, Option<Arc<str>>)> = Vec::new();
+        for (address, zone) in sets.iter().flatten() {
+            match wanted.iter_mut().find(|(known, _)| known == address) {
+                Some((_, known)) => *known = known.take().or_else(|| zone.clone()),
+                None => wanted.push((*address, zone.clone())),
+            }
+        }
+        let old = self.snapshot();
+        let mut next: Vec<Arc<Endpoint>> = Vec::with_capacity(wanted.len());
+        for (address, zone) in wanted {
+            let known = old.iter().find(|endpoint| endpoint.address == address);
+            let endpoint = known.cloned().unwrap_or_else(|| {
+                info!(endpoint = %address, zone = zone.as_deref(), "endpoint added");
+                Arc::new(Endpoint::new(address, self))
+            });
+            if endpoint.draining.swap(false, Ordering::Relaxed) {
+                info!(endpoint = %address, "endpoint is back");
+            }
+            lock(&endpoint.known).zone = zone;
+            next.push(endpoint);
+        }
+        for endpoint in old.iter() {
+            if next.iter().any(|kept| kept.address == endpoint.address) {
+                continue;
+            }
+            if !endpoint.draining.swap(true, Ordering::Relaxed) {
+                let sessions = endpoint.sessions();
+                info!(endpoint = %endpoint.address, sessions, "endpoint is no longer there: it gets no new session");
+            }
+            next.push(Arc::clone(endpoint));
+        }
+        self.publish(next);
+    }
+
+    /// Forgets endpoints as soon as they are no longer wanted and have no session left, for ever.
+    pub(super) async fn keep_swept(self: Arc<Self>) {
+        loop {
+            self.left.notified().await;
+            self.sweep();
+        }
+    }
+
+    fn sweep(&self) {
+        // The lock that keeps `set` from bringing one back meanwhile.
+        let _sets = lock(&self.sets);
+        let old = self.snapshot();
+        if old.iter().any(|endpoint| endpoint.is_done()) {
+            self.publish(old.to_vec());
+        }
+    }
+
+    fn publish(&self, endpoints: Vec<Arc<Endpoint>>) {
+        let (done, kept): (Vec<_>, Vec<_>) =
+            endpoints.into_iter().partition(|endpoint| endpoint.is_done());
+        for endpoint in done {
+            info!(endpoint = %endpoint.address, "endpoint removed");
+            endpoint.gone.cancel();
+            self.metrics.endpoint_removed(endpoint.address);
+        }
+        self.now.send_replace(kept.into());
+    }
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    fn new(address: SocketAddr, table: &Endpoints) -> Self {
+        let metrics = table.metrics.clone();
+        metrics.endpoint_added(address);
+        let known = Known { zone: None, health: Health::new(table.probed), stages: Vec::new() };
+        let endpoint = Self {
+            address,
+            known: Mutex::new(known),
+            sessions: metrics.endpoint_sessions(address),
+            draining: AtomicBool::new(false),
+            left: Arc::clone(&table.left),
+            doubt: Notify::new(),
+            gone: CancellationToken::new(),
+            metrics,
+        };
+        endpoint.show();
+        endpoint
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_draining() && self.sessions() == 0
+    }
+
+    fn sessions(&self) -> usize {
+        usize::try_from(self.sessions.get()).unwrap_or_default()
+    }
+
+    /// Its state now.
+    pub(super) fn state(&self) -> (State, Option<String>) {
+        if self.is_draining() {
+            return (State::Draining, Some("its name no longer resolves to it".into()));
+        }
+        lock(&self.known).health.state(Instant::now())
+    }
+
+    /// Learns something of its health.
+    pub(super) fn learn<T>(&self, what: impl FnOnce(&mut Health) -> T) -> T {
+        let learnt = what(&mut lock(&self.known).health);
+        self.show();
+        learnt
+    }
+
+    /// How long each stage of a probe took.
+    pub(super) fn set_stages(&self, stages: Vec<(&'static str, Duration)>) {
+        lock(&self.known).stages = stages;
+    }
+
+    fn show(&self) {
+        self.metrics.endpoint_healthy(self.address, self.state().0 == State::Healthy);
+    }
+
+    /// What counts when a client is to be sent somewhere; `None` if it is to get nobody.
+    pub(super) fn candidate(&self, our_zone: Option<&str>) -> Option<Candidate> {
+        if self.is_draining() {
+            return None;
+        }
+        let known = lock(&self.known);
+        Some(Candidate {
+            address: self.address,
+            near: our_zone.is_some() && known.zone.as_deref() == our_zone,
+            sessions: self.sessions(),
+            avoided: known.health.is_avoided(Instant::now()),
+        })
+    }
+
+    /// A place for a session.
+    pub(super) fn take(self: &Arc<Self>, source: SourceCount) -> Place {
+        self.sessions.inc();
+        Place { endpoint: Arc::clone(self), _counted: source.take(), source }
+    }
+
+    pub(super) fn status(&self) -> EndpointStatus {
+        let (state, reason) = self.state();
+        let known = lock(&self.known);
+        EndpointStatus {
+            address: self.address,
+            zone: known.zone.as_deref().map(Into::into),
+            state: state.as_str(),
+            reason,
+            sessions: self.sessions(),
+            stages: (known.stages.iter())
+                .map(|(stage, duration)| (*stage, duration.as_secs_f64()))
+                .collect(),
+        }
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Where the session's data connections count: they leave from the same source address.
+    pub fn source(&self) -> SourceCount {
+        self.source.clone()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.endpoint.sessions.dec();
+        if self.endpoint.is_done() {
+            self.endpoint.left.notify_one();
+        }
+    }
+}
+
+/// A poisoned lock holds what it held: each change here is a single assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a client could be sent to this address at all: what a broken or hostile name server
+/// answers may be nobody's address, or everybody's.
+pub(super) fn is_usable(address: IpAddr) -> bool {
+    let canonical = address.to_canonical();
+    let broadcast = matches!(canonical, IpAddr::V4(ip) if ip.is_broadcast());
+    !canonical.is_unspecified() && !canonical.is_multicast() && !broadcast
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::Sources;
+    use super::*;
+
+    fn address(last: u8) -> SocketAddr {
+        ([10, 2, 3, last], 21).into()
+    }
+
+    fn there(endpoints: &Endpoints) -> Vec<String> {
+        let show = |endpoint: &Arc<Endpoint>| {
+            let status = endpoint.status();
+            let zone = status.zone.map(|zone| format!("@{zone}")).unwrap_or_default();
+            format!("{}{zone} {}", status.address.ip(), status.state)
+        };
+        endpoints.snapshot().iter().map(show).collect()
+    }
+
+    fn session(endpoint: &Arc<Endpoint>, metrics: &Metrics) -> Place {
+        let sources = Sources::new(&[], metrics).unwrap();
+        let source = sources.for_client(address(9).ip(), endpoint.address).remove(0);
+        endpoint.take(source.count)
+    }
+
+    #[test]
+    fn what_is_no_longer_resolved_drains_and_then_goes() {
+        let metrics = Metrics::new().unwrap();
+        let endpoints = Endpoints::new(2, false, metrics.clone());
+        let zone: Arc<str> = "zone-a".into();
+        endpoints.set(0, &[address(1), address(2)], None);
+        endpoints.set(1, &[address(2)], Some(&zone));
+        assert_eq!(there(&endpoints), ["10.2.3.1 healthy", "10.2.3.2@zone-a healthy"]);
+
+        let place = session(&endpoints.snapshot()[0], &metrics);
+        endpoints.set(0, &[address(3)], None);
+        assert_eq!(
+            there(&endpoints),
+            ["10.2.3.3 healthy", "10.2.3.2@zone-a healthy", "10.2.3.1 draining"]
+        );
+        assert!(endpoints.snapshot()[2].candidate(None).is_none());
+        // It may come back with its sessions.
+        endpoints.set(0, &[address(1), address(3)], None);
+        assert_eq!(endpoints.snapshot()[0].status().sessions, 1);
+        endpoints.set(0, &[address(3)], None);
+
+        endpoints.sweep();
+        assert_eq!(endpoints.snapshot().len(), 3);
+        let gone = endpoints.snapshot()[2].gone.clone();
+        drop(place);
+        endpoints.sweep();
+        assert_eq!(there(&endpoints), ["10.2.3.3 healthy", "10.2.3.2@zone-a healthy"]);
+        assert!(gone.is_cancelled());
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        assert!(!text.contains("10.2.3.1:21"), "its series are gone too:\n{text}");
+    }
+
+    #[test]
+    fn nobodys_and_everybodys_addresses_are_not_used() {
+        for unusable in
+            ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "::ffff:0.0.0.0"]
+        {
+            assert!(!is_usable(unusable.parse().unwrap()), "{unusable}");
+        }
+        for usable in ["10.2.3.4", "127.0.0.1", "2001:db8::1", "::1"] {
+            assert!(is_usable(usable.parse().unwrap()), "{usable}");
+        }
+    }
+}
