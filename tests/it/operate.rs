@@ -287,7 +287,7 @@ fn readiness_follows_the_servers() {
     };
     assert_eq!(ready().0, 200, "nobody has been refused yet");
     Ftp::knock(gateway.address).reply().expect(&[421]);
-    assert_eq!(ready(), (503, "0 of 1 answered when last asked".into()));
+    assert_eq!(ready(), (503, "0 of 1 healthy".into()));
     assert_eq!(gateway.get("/livez").0, 200, "a restart would not help");
     let _server = CannedServer::script().start_at(endpoint);
     Ftp::connect(gateway.address).command(&format!("PASS {PASSWORD}"));

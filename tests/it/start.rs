@@ -39,7 +39,7 @@ fn check_says_that_a_file_will_do_and_what_it_means() {
     assert_eq!((code, complaints.as_str()), (0, ""));
     let expected = format!(
         "{REFERENCE}: ok\nlistens on: 0.0.0.0:21\npassive ports: 8192-8200\n\
-         endpoint: 10.2.3.10:21\nendpoint: 10.2.4.10:21\n"
+         endpoint: 10.2.3.10:21\nendpoint: vpce-0123456789abcdef0-abcdefgh-ap-northeast-1c.server.transfer.ap-northeast-1.vpce.amazonaws.com:21\n"
     );
     assert_eq!(told, expected);
     assert_eq!(with_file("check", ENDPOINT).0, 0, "one endpoint is all that must be said");

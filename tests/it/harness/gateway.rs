@@ -65,11 +65,13 @@ impl GatewayOptions {
         let (listener, http) = (SocketAddr::new(host, 2121), SocketAddr::new(host, 9121));
         let audit = directory.path().join("audit.jsonl");
         let mut text = String::new();
-        let gateway = self
+        let mut gateway = self
             .set("http", &format!("address = \"{http}\""))
             .set("audit", &format!("path = \"{}\"", audit.display()))
             // All that there is, as what must not be told must not be told at any level.
             .set("log", "level = \"trace\"");
+        // A test whose servers record what they hear wants nobody else to talk to them.
+        gateway.sections.entry("probe").or_insert_with(|| vec!["depth = \"off\"".into()]);
         for (section, lines) in &gateway.sections {
             text += &format!("[{section}]\n{}\n", lines.join("\n"));
         }
