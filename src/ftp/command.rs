@@ -6,14 +6,16 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use super::line::{without_end, without_telnet};
 
 /// One command line, checked to hold nothing that could end it early.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Command {
     verb: Verb,
-    /// Without line end, telnet commands and leading blanks.
-    line: Vec<u8>,
+    /// Without line end, telnet commands and leading blanks. Wiped when dropped: it may be PASS.
+    line: Zeroizing<Vec<u8>>,
     /// Where the argument starts in `line`.
     argument_at: usize,
 }
@@ -51,7 +53,7 @@ impl Command {
             line.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(line.len());
         let verb = Verb::parse(line.get(..verb_length).unwrap_or_default());
         let argument_at = (verb_length + 1).min(line.len());
-        Ok(Self { verb, line, argument_at })
+        Ok(Self { verb, line: Zeroizing::new(line), argument_at })
     }
 
     /// The verb, if the gateway knows it.
@@ -85,7 +87,7 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.verb {
             Verb::Pass | Verb::Acct => write!(f, "{:?} ***", self.verb),
-            Verb::Other => {
+            Verb::Other | Verb::Site => {
                 let verb = self.line.get(..self.argument_at).unwrap_or_default().trim_ascii();
                 write!(f, "{} ***", verb.escape_ascii())
             }
@@ -144,28 +146,48 @@ verbs! {
     Eprt = "EPRT";
     /// RFC 2428: extended passive mode.
     Epsv = "EPSV";
+    /// RFC 959: to the parent directory.
+    Cdup = "CDUP" | "XCUP";
+    /// Widespread: the client's name.
+    Clnt = "CLNT";
+    /// RFC 959: to a directory.
+    Cwd = "CWD" | "XCWD";
     /// RFC 2389: the list of features.
     Feat = "FEAT";
+    /// RFC 959: help.
+    Help = "HELP";
+    /// RFC 7151: the virtual host.
+    Host = "HOST";
     /// A web browser or a NAT slipstreaming page, never an FTP client.
     Http = "GET" | "CONNECT" | "HEAD" | "OPTIONS" | "POST" | "PUT";
+    /// RFC 2640: the language of replies.
+    Lang = "LANG";
     /// RFC 959: list with details.
     List = "LIST";
     /// RFC 1639: long addresses, long dead.
     Lprt = "LPRT" | "LPSV";
+    /// RFC 3659: the time of a file.
+    Mdtm = "MDTM";
     /// RFC 3659: machine-readable list.
     Mlsd = "MLSD";
+    /// RFC 3659: the same for one file.
+    Mlst = "MLST";
     /// RFC 959: transfer mode.
     Mode = "MODE";
     /// RFC 959: list of names.
     Nlst = "NLST";
     /// RFC 959: nothing.
     Noop = "NOOP";
+    /// RFC 2389: options of another command.
+    Opts = "OPTS";
     /// RFC 959: password.
     Pass = "PASS";
     /// RFC 959: passive mode.
     Pasv = "PASV";
     /// RFC 959: active mode.
     Port = "PORT";
+    /// RFC 959: which directory.
+    Pwd = "PWD" | "XPWD";
     /// RFC 959: good-bye.
     Quit = "QUIT";
     /// RFC 959: back to before login.
@@ -174,12 +196,26 @@ verbs! {
     Rest = "REST";
     /// RFC 959: download.
     Retr = "RETR";
+    /// RFC 959: the file to be renamed.
+    Rnfr = "RNFR";
+    /// RFC 959: its new name.
+    Rnto = "RNTO";
+    /// RFC 959: what only this server has; `SITE PSWD` carries a password.
+    Site = "SITE";
+    /// RFC 3659: the size of a file.
+    Size = "SIZE";
     /// RFC 959: status, also of a running transfer.
     Stat = "STAT";
     /// RFC 959: upload.
     Stor = "STOR";
     /// RFC 959: upload under a name that the server picks.
     Stou = "STOU";
+    /// RFC 959: file structure.
+    Stru = "STRU";
+    /// RFC 959: the server's system.
+    Syst = "SYST";
+    /// RFC 959: representation type.
+    Type = "TYPE";
     /// RFC 959: user name.
     User = "USER";
 }
@@ -233,7 +269,7 @@ mod tests {
             (b"STOR  leading\r\n", Verb::Stor, b" leading"),
             (b"RETR\tx", Verb::Retr, b"x"),
             (b"\xff\xf4\xff\xf2ABOR\r\n", Verb::Abor, b""),
-            (b"SITE CHMOD 644 x", Verb::Other, b"CHMOD 644 x"),
+            (b"SITE CHMOD 644 x", Verb::Site, b"CHMOD 644 x"),
             (b"RETR \xff\xffy", Verb::Retr, b"\xff\xffy"),
             (b"GET / HTTP/1.1\r\n", Verb::Http, b"/ HTTP/1.1"),
         ];

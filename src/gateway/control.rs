@@ -14,6 +14,8 @@ use tokio::time::timeout;
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
+/// The kernel counts these times in seconds.
+const KEEPALIVE_LEAST: Duration = Duration::from_secs(1);
 
 /// A control connection. Sending never waits: what the socket does not take is kept here, and
 /// the session stops reading from the other side until it is gone.
@@ -50,6 +52,20 @@ impl Control {
             .with_retries(KEEPALIVE_PROBES);
         let _ = socket.set_tcp_keepalive(&keepalive);
         Self { stream, unsent: Vec::new() }
+    }
+
+    /// The same for an upstream's, which counts as lost when it leaves data or keepalives
+    /// unacknowledged for `lost_after`.
+    pub(super) fn upstream(stream: TcpStream, lost_after: Duration) -> Self {
+        let control = Self::new(stream);
+        let socket = SockRef::from(&control.stream);
+        let keepalive = TcpKeepalive::new()
+            .with_time((lost_after / 2).max(KEEPALIVE_LEAST))
+            .with_interval((lost_after / 4).max(KEEPALIVE_LEAST));
+        let _ = socket.set_tcp_keepalive(&keepalive);
+        // This also takes the place of the number of unanswered keepalives (tcp(7)).
+        let _ = socket.set_tcp_user_timeout(Some(lost_after));
+        control
     }
 
     pub(super) fn stream(&self) -> &TcpStream {

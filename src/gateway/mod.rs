@@ -68,6 +68,8 @@ pub struct Gateway {
 struct Shared {
     upstream: Upstream,
     upstream_ports: RangeInclusive<u16>,
+    resume: bool,
+    lost_after: Duration,
     passive_host: PassiveHost,
     passive: Passive,
     timeouts: Timeouts,
@@ -149,6 +151,8 @@ impl Gateway {
         let shared = Arc::new(Shared {
             upstream,
             upstream_ports: config.upstream.passive_ports.clone(),
+            resume: config.upstream.resume,
+            lost_after: config.upstream.lost_after,
             passive_host: config.upstream.passive_host,
             passive: config.passive.clone(),
             timeouts: config.timeouts.clone(),

@@ -3,6 +3,7 @@
 
 use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,7 +26,7 @@ use crate::ftp::reply::Replies;
 use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::audit::Record;
 use crate::observe::log::one_line;
-use crate::upstream::{Connected, Place};
+use crate::upstream::{Connected, NoEndpoint, Place};
 
 /// How long an upstream may take to admit that a transfer has failed, before the session is
 /// given up: it may be waiting for a data connection that will not come.
@@ -60,7 +61,10 @@ pub(super) struct Session {
     /// The session's place at that endpoint.
     place: Place,
     client: Control,
-    upstream: Control,
+    /// `None` once it is lost, until the client's next command.
+    upstream: Option<Control>,
+    /// Another upstream connection on its way.
+    reconnect: Option<Reconnect>,
     /// Our address towards the upstream; its data connections leave from there too.
     source: IpAddr,
     lines: Lines,
@@ -84,10 +88,13 @@ enum Stalled {
     Pace(Instant),
 }
 
+type Reconnect = Pin<Box<dyn Future<Output = Result<Connected, NoEndpoint>> + Send>>;
+
 /// What woke the session.
 enum Event {
     Client,
     ClientWritable,
+    Connected(Result<Connected, NoEndpoint>),
     Data(DataEvent),
     Drain,
     Paced,
@@ -105,31 +112,30 @@ impl Session {
         client: TcpStream,
         connected: Connected,
     ) -> Self {
-        let upstream_local = connected.stream.local_addr();
-        let source =
-            upstream_local.map_or_else(|_| Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
         let terms = Terms {
             client_ipv6: parties.local.is_ipv6(),
             // Both: a client that comes by IPv6 is not expected to come to its port by IPv4.
             passive_ipv4: parties.local.is_ipv4() && shared.advertised(&parties).is_ipv4(),
             upstream_ipv6: connected.endpoint.is_ipv6(),
             upstream_ports: shared.upstream_ports.clone(),
+            resume: shared.resume,
         };
         let mut client = Control::new(client);
         client.send(connected.banner.into_bytes());
         Self {
             lines: Lines::new(shared.limits.line_length),
             pace: Pace::new(shared.limits.commands_per_second, Instant::now()),
-            shared,
             pool,
             parties,
             endpoint: connected.endpoint,
             place: connected.place,
             client,
-            upstream: Control::new(connected.stream),
-            source,
+            source: local_ip(&connected.stream),
+            upstream: Some(Control::upstream(connected.stream, shared.lost_after)),
+            reconnect: None,
             replies: connected.replies,
             dialogue: Dialogue::new(terms),
+            shared,
             data: DataConnections::new(),
             stalled: Stalled::No,
             transfer: None,
@@ -165,7 +171,12 @@ impl Session {
             match self.event(&mut timer, drain, draining, stop).await {
                 Event::Client => self.read_client(),
                 Event::ClientWritable => self.client.flush(),
-                Event::UpstreamWritable => self.upstream.flush(),
+                Event::UpstreamWritable => {
+                    if let Some(upstream) = &mut self.upstream {
+                        upstream.flush();
+                    }
+                }
+                Event::Connected(connected) => self.take_connection(connected),
                 Event::Upstream => self.read_upstream(),
                 Event::Data(event) => self.take_data(event),
                 Event::Paced => self.take_lines(),
@@ -198,8 +209,9 @@ impl Session {
     ) -> Event {
         // Replies of our own need no upstream: a client that reads none of them must wait, or they
         // would pile up. During a transfer it must be heard, and gets none but the upstream's.
+        let upstream_flushed = self.upstream.as_ref().is_none_or(Control::is_flushed);
         let reads_client = self.stalled == Stalled::No
-            && self.upstream.is_flushed()
+            && upstream_flushed
             && (self.client.is_flushed() || self.dialogue.in_transfer())
             && !self.dialogue.client_closed();
         let reads_upstream = self.client.is_flushed();
@@ -217,8 +229,9 @@ impl Session {
             () = timer.expired() => Event::Timeout,
             _ = self.client.stream().readable(), if reads_client => Event::Client,
             _ = self.client.stream().writable(), if !self.client.is_flushed() => Event::ClientWritable,
-            _ = self.upstream.stream().readable(), if reads_upstream => Event::Upstream,
-            _ = self.upstream.stream().writable(), if !self.upstream.is_flushed() => Event::UpstreamWritable,
+            () = readable(self.upstream.as_ref()), if reads_upstream => Event::Upstream,
+            () = writable(self.upstream.as_ref()), if !upstream_flushed => Event::UpstreamWritable,
+            connected = connected(self.reconnect.as_mut()) => Event::Connected(connected),
             event = self.data.next() => Event::Data(event),
             () = paced => Event::Paced,
         }
@@ -229,7 +242,16 @@ impl Session {
         while let Some(action) = self.dialogue.poll_action() {
             match action {
                 Action::ToClient(bytes) => self.client.send(bytes),
-                Action::ToUpstream(bytes) => self.upstream.send(bytes),
+                Action::ToUpstream(bytes) => {
+                    if let Some(upstream) = &mut self.upstream {
+                        upstream.send(bytes);
+                    }
+                }
+                Action::Reconnect => self.reconnect(),
+                Action::Resume { succeeded } => {
+                    self.shared.metrics.session_resumed(succeeded);
+                    info!(succeeded, endpoint = %self.endpoint, "resume");
+                }
                 Action::ReservePort(target) => self.reserve(target),
                 Action::TransferStarted(direction) => {
                     self.transfer = Some((direction, Instant::now()));
@@ -308,17 +330,37 @@ impl Session {
     }
 
     fn read_upstream(&mut self) {
+        let Some(upstream) = &self.upstream else { return };
         let replies = &mut self.replies;
-        match self.upstream.read(|bytes| replies.push(bytes)) {
+        match upstream.read(|bytes| replies.push(bytes)) {
             Read::Bytes => self.take_replies(),
             Read::Nothing => {}
             Read::End | Read::Lost => {
-                self.dialogue.handle_upstream_closed(
-                    SessionEnd::UpstreamClosed,
-                    "The FTP server closed the connection.",
-                );
+                info!(endpoint = %self.endpoint, "the upstream connection is lost");
+                self.upstream = None;
+                self.place.doubt();
+                self.dialogue.handle_upstream_lost();
             }
         }
+    }
+
+    /// Asks for another upstream connection; meanwhile the client is heard.
+    fn reconnect(&mut self) {
+        self.upstream = None;
+        let (upstream, client) = (self.shared.upstream.clone(), self.parties.client.ip());
+        self.reconnect = Some(Box::pin(async move { upstream.connect(client).await }));
+    }
+
+    fn take_connection(&mut self, connected: Result<Connected, NoEndpoint>) {
+        self.reconnect = None;
+        let Ok(connected) = connected else { return self.dialogue.handle_reconnect_failed() };
+        self.endpoint = connected.endpoint;
+        self.place = connected.place;
+        self.source = local_ip(&connected.stream);
+        self.replies = connected.replies;
+        self.upstream = Some(Control::upstream(connected.stream, self.shared.lost_after));
+        self.dialogue.handle_upstream_connected(self.endpoint.is_ipv6());
+        self.take_replies();
     }
 
     fn take_replies(&mut self) {
@@ -413,6 +455,32 @@ impl Session {
     }
 }
 
+/// Our side's address, from which the session's data connections leave too.
+fn local_ip(stream: &TcpStream) -> IpAddr {
+    stream.local_addr().map_or_else(|_| Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())
+}
+
+async fn readable(control: Option<&Control>) {
+    match control {
+        Some(control) => drop(control.stream().readable().await),
+        None => pending().await,
+    }
+}
+
+async fn writable(control: Option<&Control>) {
+    match control {
+        Some(control) => drop(control.stream().writable().await),
+        None => pending().await,
+    }
+}
+
+async fn connected(reconnect: Option<&mut Reconnect>) -> Result<Connected, NoEndpoint> {
+    match reconnect {
+        Some(reconnect) => reconnect.await,
+        None => pending().await,
+    }
+}
+
 /// Text for people; what is no UTF-8 is shown as U+FFFD. Control characters are the writer's to
 /// escape.
 fn printable(bytes: &[u8]) -> String {
@@ -423,7 +491,7 @@ fn printable(bytes: &[u8]) -> String {
 struct Timer {
     waiting: Waiting,
     draining: bool,
-    sleep: std::pin::Pin<Box<Sleep>>,
+    sleep: Pin<Box<Sleep>>,
 }
 
 impl Timer {
@@ -453,6 +521,7 @@ impl Timer {
             Waiting::Command => shortened(timeouts.idle),
             Waiting::DataConnect => timeouts.data_connect,
             Waiting::Login => shortened(timeouts.login),
+            Waiting::Resume => timeouts.login,
             Waiting::Nudge => NUDGE_AFTER,
             Waiting::Reply => timeouts.reply,
             Waiting::Retry { attempt } => PASSIVE_RETRY * (1 << attempt.saturating_sub(1).min(6)),

@@ -29,6 +29,7 @@ pub struct Metrics {
     sessions_total: IntCounter,
     sessions_refused: IntCounterVec,
     session_ends: IntCounterVec,
+    session_resumes: IntCounterVec,
     logins: IntCounterVec,
     transfers: IntGauge,
     transfers_total: IntCounterVec,
@@ -124,6 +125,11 @@ impl Metrics {
                 "session_ends_total",
                 "Sessions ended, by reason.",
                 &["reason"],
+            )?,
+            session_resumes: make.counters(
+                "session_resumes_total",
+                "Sessions whose upstream was lost and that went on at another connection, or could not.",
+                &["result"],
             )?,
             logins: make.counters(
                 "logins_total",
@@ -240,6 +246,9 @@ impl Metrics {
         for end in SessionEnd::ALL {
             self.session_ends.with_label_values(&[end.as_str()]);
         }
+        for succeeded in [true, false] {
+            self.session_resumes.with_label_values(&[resume_result(succeeded)]);
+        }
         for accepted in [true, false] {
             self.logins.with_label_values(&[login_result(accepted)]);
         }
@@ -280,6 +289,11 @@ impl Metrics {
     /// A client got 421.
     pub fn session_refused(&self, reason: Refusal) {
         self.sessions_refused.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A session whose upstream was lost has gone on, or could not.
+    pub fn session_resumed(&self, succeeded: bool) {
+        self.session_resumes.with_label_values(&[resume_result(succeeded)]).inc();
     }
 
     /// The upstream has answered a login.
@@ -498,6 +512,10 @@ impl ConnectResult {
             Self::Refused => "refused",
         }
     }
+}
+
+fn resume_result(succeeded: bool) -> &'static str {
+    if succeeded { "resumed" } else { "failed" }
 }
 
 fn login_result(accepted: bool) -> &'static str {

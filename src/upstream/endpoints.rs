@@ -270,6 +270,11 @@ impl Endpoint {
 // === impl Place ===
 
 impl Place {
+    /// The session's connection was lost: time to probe the endpoint.
+    pub fn doubt(&self) {
+        self.endpoint.doubt.notify_one();
+    }
+
     /// Where the session's data connections count: they leave from the same source address.
     pub fn source(&self) -> SourceCount {
         self.source.clone()

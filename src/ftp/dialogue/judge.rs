@@ -18,8 +18,14 @@ pub(crate) enum Step {
     Upstream(Vec<u8>),
     /// The client's control connection ends.
     ClientClosed,
-    /// The upstream's control connection ends.
+    /// The upstream's control connection ends for good.
     UpstreamClosed,
+    /// The upstream's control connection is lost.
+    UpstreamLost,
+    /// Another one is there.
+    UpstreamConnected,
+    /// No other one can be had.
+    ReconnectFailed,
     /// The timer runs out.
     Timeout,
     /// A passive port is reserved.
@@ -59,6 +65,7 @@ pub(crate) fn judge(steps: &[Step]) -> Result<(), String> {
         passive_ipv4: true,
         upstream_ipv6: false,
         upstream_ports: 1024..=65535,
+        resume: true,
     };
     let mut judge = Judge {
         dialogue: Dialogue::new(terms),
@@ -68,9 +75,18 @@ pub(crate) fn judge(steps: &[Step]) -> Result<(), String> {
         asked: 0,
         answered: 0,
         complete: false,
+        link: Link::Up,
         closed: false,
     };
     steps.iter().try_for_each(|step| judge.play(step))
+}
+
+/// The driver's side of the upstream connection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Link {
+    Up,
+    Lost,
+    Connecting,
 }
 
 struct Judge {
@@ -84,6 +100,7 @@ struct Judge {
     answered: usize,
     /// The latest transfer's bytes are proven complete and closed with FIN.
     complete: bool,
+    link: Link,
     closed: bool,
 }
 
@@ -94,7 +111,7 @@ impl Judge {
                 self.lines.push(bytes);
                 self.take_lines()?;
             }
-            (Step::Upstream(bytes), _) => {
+            (Step::Upstream(bytes), _) if self.link == Link::Up => {
                 self.replies.push(bytes);
                 while let Some(reply) = self.replies.next_reply() {
                     match reply {
@@ -112,6 +129,19 @@ impl Judge {
             (Step::ClientClosed, _) => self.dialogue.handle_client_closed(),
             (Step::UpstreamClosed, _) => {
                 self.dialogue.handle_upstream_closed(SessionEnd::UpstreamClosed, "gone")
+            }
+            (Step::UpstreamLost, _) if self.link == Link::Up => {
+                self.link = Link::Lost;
+                self.replies = Replies::new(REPLY_LIMIT);
+                self.dialogue.handle_upstream_lost();
+            }
+            (Step::UpstreamConnected, _) if self.link == Link::Connecting => {
+                self.link = Link::Up;
+                self.dialogue.handle_upstream_connected(false);
+            }
+            (Step::ReconnectFailed, _) if self.link == Link::Connecting => {
+                self.link = Link::Lost;
+                self.dialogue.handle_reconnect_failed();
             }
             (Step::Timeout, _) => self.dialogue.handle_timeout(self.dialogue.waiting()),
             (Step::Reserved, Data::Reserving) => {
@@ -184,6 +214,14 @@ impl Judge {
                     {
                         return Err(format!("not one command: {}", bytes.escape_ascii()));
                     }
+                    if self.link != Link::Up {
+                        return Err(format!("to nobody: {}", bytes.escape_ascii()));
+                    }
+                    data
+                }
+                (Action::Reconnect, data) => {
+                    self.link = Link::Connecting;
+                    self.replies = Replies::new(REPLY_LIMIT);
                     data
                 }
                 (Action::TransferStarted(_), data) => {
@@ -212,7 +250,7 @@ impl Judge {
                     self.closed = true;
                     data
                 }
-                (Action::Login { .. }, data) => data,
+                (Action::Login { .. } | Action::Resume { .. }, data) => data,
                 (action, data) => return Err(format!("{action:?} while {data:?}")),
             };
         }

@@ -23,6 +23,7 @@
 //! - the upstream's word is never trusted for an address, only for a port in the allowed range.
 
 mod passive;
+mod resume;
 mod transfer;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ use super::reply::Reply;
 use super::{line::Lines, reply::Replies};
 pub use passive::DataTarget;
 use passive::PassiveRequest;
+use resume::{Link, Memory};
 use transfer::Transfer;
 pub use transfer::{DataFailure, Outcome, TransferEnd};
 
@@ -66,6 +68,9 @@ pub struct Dialogue {
     queued_bytes: usize,
     /// What the upstream owes replies to: one, or a transfer and its overtakers behind it.
     pending: VecDeque<Pending>,
+    link: Link,
+    /// What another upstream connection must be told; `None` if there shall be none.
+    memory: Option<Box<Memory>>,
     channel: Channel,
     user: Vec<u8>,
     logged_in: bool,
@@ -96,6 +101,8 @@ pub struct Terms {
     pub upstream_ipv6: bool,
     /// Data ports that the upstream may announce.
     pub upstream_ports: RangeInclusive<u16>,
+    /// When the upstream connection is lost, go on with another.
+    pub resume: bool,
 }
 
 /// What the driver is to do, in this order.
@@ -112,6 +119,9 @@ pub enum Action {
         /// By 230, not by 530.
         accepted: bool,
     },
+    /// Connect to an endpoint again, wait for its banner, and say
+    /// [`Dialogue::handle_upstream_connected`] or [`Dialogue::handle_reconnect_failed`].
+    Reconnect,
     /// The upstream waits for a data connection that will not come: open it and reset it, so that
     /// it says so now and not in a minute.
     RefuseData,
@@ -123,6 +133,11 @@ pub enum Action {
     ReservePort(DataTarget),
     /// Give up the data connections and the reserved port; whatever is open is reset.
     ResetData,
+    /// A session whose upstream was lost goes on, or cannot.
+    Resume {
+        /// It goes on.
+        succeeded: bool,
+    },
     /// Send to the client.
     ToClient(Vec<u8>),
     /// Send to the upstream.
@@ -146,6 +161,8 @@ pub enum Waiting {
     Nudge,
     /// For the upstream to answer.
     Reply,
+    /// For another upstream connection to be where the lost one was.
+    Resume,
     /// To ask the upstream again for a passive port.
     Retry {
         /// 1 for the first time; each pause should be longer than the one before.
@@ -215,7 +232,9 @@ enum Queued {
 /// What the upstream owes a final reply to.
 #[derive(Debug)]
 enum Pending {
-    Command(Verb),
+    Command(Command),
+    /// A PWD of our own, as [`Dialogue::remember`] says.
+    Locate,
     /// A NOOP of our own, as [`Dialogue::nudge`] says.
     Nudge,
     Passive(PassiveRequest),
@@ -253,11 +272,13 @@ impl Dialogue {
     /// A session whose upstream has sent its banner.
     pub fn new(terms: Terms) -> Self {
         Self {
-            terms,
             actions: VecDeque::new(),
             queue: VecDeque::new(),
             queued_bytes: 0,
             pending: VecDeque::new(),
+            link: Link::Up,
+            memory: terms.resume.then(Box::default),
+            terms,
             channel: Channel::Absent,
             user: Vec::new(),
             logged_in: false,
@@ -290,12 +311,14 @@ impl Dialogue {
             Ok(Err(error)) => Queued::Reply(Reply::new(501, &format!("Not forwarded: {error}."))),
             Err(LineTooLong) => Queued::Reply(Reply::new(500, "Command line too long.")),
         };
+        let queued = match queued {
+            Queued::Command(command) if self.may_overtake(&command) => {
+                return self.forward(command);
+            }
+            queued => queued,
+        };
         if let Queued::Command(command) = &queued {
             self.quit |= command.verb() == Verb::Quit;
-            if self.may_overtake(command) {
-                self.forward(command);
-                return;
-            }
         }
         self.queued_bytes += queued.size();
         self.queue.push_back(queued);
@@ -309,6 +332,9 @@ impl Dialogue {
     pub fn handle_reply(&mut self, reply: Reply) {
         if self.closed {
             return;
+        }
+        if matches!(self.link, Link::Replaying { .. }) {
+            return self.handle_replay_reply(&reply);
         }
         if reply.code() == 421 {
             self.finish_unanswered(Outcome::UpstreamFailed, None);
@@ -327,12 +353,15 @@ impl Dialogue {
             Some(Pending::Passive(_)) => self.handle_passive_reply(reply),
             Some(Pending::Transfer(_)) => self.handle_transfer_reply(reply),
             Some(Pending::Command(_)) if reply.is_preliminary() => self.tell(reply),
+            Some(Pending::Locate) if reply.is_preliminary() => {}
+            Some(Pending::Locate) => self.handle_location(&reply),
             Some(Pending::Nudge) => {
                 self.pending.pop_front();
             }
-            Some(&mut Pending::Command(verb)) => {
-                self.pending.pop_front();
-                self.finish_command(verb, reply);
+            Some(Pending::Command(_)) => {
+                if let Some(Pending::Command(command)) = self.pending.pop_front() {
+                    self.finish_command(&command, reply);
+                }
             }
         }
         self.pump();
@@ -356,7 +385,7 @@ impl Dialogue {
 
     /// The upstream's control connection has ended or made no sense; `why` is told to the client.
     pub fn handle_upstream_closed(&mut self, end: SessionEnd, why: &str) {
-        if matches!(self.pending.front(), Some(Pending::Command(Verb::Quit))) && !self.closed {
+        if self.quit_in_flight() && !self.closed {
             self.tell(Reply::new(221, "Goodbye."));
             self.close(SessionEnd::Quit);
             return;
@@ -374,6 +403,7 @@ impl Dialogue {
                 self.give_up(SessionEnd::ReplyTimeout, "The FTP server does not answer.");
             }
             Waiting::Nudge => self.nudge(),
+            Waiting::Resume => self.give_up_resume("No FTP server answers; try again later."),
             Waiting::Retry { .. } => self.retry_passive(),
             Waiting::DataConnect => {
                 self.refuse_data(
@@ -396,11 +426,14 @@ impl Dialogue {
 
     /// The timer that the session is under now.
     pub fn waiting(&self) -> Waiting {
+        if self.link.is_resuming() {
+            return Waiting::Resume;
+        }
         match self.pending.front() {
             Some(Pending::Passive(request)) if request.is_pausing() => request.waiting(),
             _ if !self.logged_in => Waiting::Login,
             None => Waiting::Command,
-            Some(Pending::Command(_) | Pending::Nudge) => Waiting::Reply,
+            Some(Pending::Command(_) | Pending::Locate | Pending::Nudge) => Waiting::Reply,
             Some(Pending::Passive(request)) => request.waiting(),
             Some(Pending::Transfer(transfer)) => transfer.waiting(),
         }
@@ -435,11 +468,11 @@ impl Dialogue {
 
     /// Takes the next turns while the upstream owes nothing.
     fn pump(&mut self) {
-        while self.pending.is_empty() && !self.closed {
+        while self.pending.is_empty() && !self.closed && !self.link.is_resuming() {
             let queued = self.queue.pop_front();
             self.queued_bytes -= queued.as_ref().map_or(0, Queued::size);
             match queued {
-                Some(Queued::Command(command)) => self.start(&command),
+                Some(Queued::Command(command)) => self.start(command),
                 Some(Queued::Reply(reply)) => self.tell(reply),
                 None if self.client_closed => self.close(SessionEnd::ClientClosed),
                 None => return,
@@ -449,10 +482,17 @@ impl Dialogue {
 
     /// Answers a command or sends it upstream. Read it top to bottom: this is what the gateway
     /// does to FTP; every other verb passes through.
-    fn start(&mut self, command: &Command) {
+    fn start(&mut self, command: Command) {
+        if self.refuse_lost(&command) {
+            return;
+        }
         match command.verb() {
-            Verb::Pasv => self.start_pasv(),
-            Verb::Epsv => self.start_epsv(command.argument()),
+            Verb::Pasv => self.start_pasv(command),
+            Verb::Epsv => self.start_epsv(command),
+            Verb::Quit if !self.link.is_up() => {
+                self.answer(221, "Goodbye.");
+                self.close(SessionEnd::Quit);
+            }
             Verb::Port | Verb::Eprt | Verb::Lprt => {
                 self.answer(502, "Active mode is not offered here; use PASV or EPSV.");
             }
@@ -489,7 +529,9 @@ impl Dialogue {
     }
 
     /// What a command's final reply changes.
-    fn finish_command(&mut self, verb: Verb, reply: Reply) {
+    fn finish_command(&mut self, command: &Command, reply: Reply) {
+        let verb = command.verb();
+        self.remember(command, &reply);
         match verb {
             Verb::User | Verb::Pass | Verb::Acct => {
                 // 230 logged in; 232 likewise (RFC 2228); 202 to a PASS that was not needed.
@@ -516,9 +558,12 @@ impl Dialogue {
     }
 
     /// Sends a client's command upstream.
-    fn forward(&mut self, command: &Command) {
+    fn forward(&mut self, command: Command) {
+        if self.await_upstream(&command) {
+            return;
+        }
         self.actions.push_back(Action::ToUpstream(command.to_bytes()));
-        self.pending.push_back(Pending::Command(command.verb()));
+        self.pending.push_back(Pending::Command(command));
     }
 
     /// A final reply of the gateway's own.
@@ -559,6 +604,7 @@ impl Dialogue {
         }
         self.drop_channel();
         self.closed = true;
+        self.link = Link::Lost;
         self.queue.clear();
         self.queued_bytes = 0;
         self.pending.clear();

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{Action, Channel, Dialogue, Pending, Waiting};
+use crate::ftp::command::{Command, Verb};
 use crate::ftp::hostport::{parse_227, parse_229, reply_227, reply_229};
 use crate::ftp::reply::Reply;
 
@@ -23,7 +24,7 @@ pub struct DataTarget {
 #[derive(Debug)]
 pub(super) struct PassiveRequest {
     /// What the client sent.
-    asked: Passive,
+    command: Command,
     /// What the upstream was sent.
     sent: Passive,
     retries_left: u8,
@@ -47,6 +48,11 @@ enum Stage {
 }
 
 impl PassiveRequest {
+    /// What the client sent.
+    pub(super) fn into_command(self) -> Command {
+        self.command
+    }
+
     pub(super) fn is_pausing(&self) -> bool {
         self.stage == Stage::Pausing
     }
@@ -65,10 +71,10 @@ impl Dialogue {
     /// connect to.
     pub fn handle_port_reserved(&mut self, address: SocketAddr) {
         let Some(Pending::Passive(request)) = self.pending.front() else { return };
-        let reply = match (request.asked, address) {
-            (Passive::Pasv, SocketAddr::V4(address)) => reply_227(address),
-            (Passive::Epsv, address) => reply_229(address.port()),
-            (Passive::Pasv, SocketAddr::V6(_)) => Reply::new(425, "PASV needs IPv4; use EPSV."),
+        let reply = match (request.command.verb(), address) {
+            (Verb::Pasv, SocketAddr::V4(address)) => reply_227(address),
+            (Verb::Pasv, SocketAddr::V6(_)) => Reply::new(425, "PASV needs IPv4; use EPSV."),
+            (_, address) => reply_229(address.port()),
         };
         self.channel = Channel::Ready;
         self.finish_passive(reply);
@@ -82,26 +88,26 @@ impl Dialogue {
         ));
     }
 
-    pub(super) fn start_pasv(&mut self) {
+    pub(super) fn start_pasv(&mut self, command: Command) {
         if self.epsv_all {
             // RFC 2428 4: after EPSV ALL every other set-up command must be rejected.
             self.answer(503, "EPSV ALL is in effect; use EPSV.");
         } else if !self.terms.passive_ipv4 {
             self.answer(425, "PASV needs IPv4; use EPSV.");
         } else {
-            self.ask_upstream(Passive::Pasv);
+            self.ask_upstream(command);
         }
     }
 
-    pub(super) fn start_epsv(&mut self, argument: &[u8]) {
+    pub(super) fn start_epsv(&mut self, command: Command) {
         let own = if self.terms.client_ipv6 { "2" } else { "1" };
-        match argument.trim_ascii() {
+        match command.argument().trim_ascii() {
             argument if argument.eq_ignore_ascii_case(b"ALL") => {
                 self.epsv_all = true;
                 self.answer(200, "EPSV ALL is in effect.");
             }
             argument if argument.is_empty() || argument == own.as_bytes() => {
-                self.ask_upstream(Passive::Epsv)
+                self.ask_upstream(command);
             }
             argument if argument.iter().all(u8::is_ascii_digit) => {
                 self.answer(522, &format!("Network protocol not supported, use ({own})"));
@@ -111,10 +117,13 @@ impl Dialogue {
     }
 
     /// A second PASV takes back the first; then the upstream is asked for a port.
-    fn ask_upstream(&mut self, asked: Passive) {
+    fn ask_upstream(&mut self, command: Command) {
+        if self.await_upstream(&command) {
+            return;
+        }
         self.drop_channel();
         let sent = if self.upstream_epsv { Passive::Epsv } else { Passive::Pasv };
-        let request = PassiveRequest { asked, sent, retries_left: RETRIES, stage: Stage::Asking };
+        let request = PassiveRequest { command, sent, retries_left: RETRIES, stage: Stage::Asking };
         self.pending.push_back(Pending::Passive(request));
         self.send_passive(sent);
     }

@@ -132,6 +132,11 @@ impl Transfer {
         }
     }
 
+    /// Whether only bytes are missing: the upstream has said its last word.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some() && self.data == DataState::Running && !self.answered
+    }
+
     /// Whether this final reply answers a command that overtook the transfer, told by its code:
     /// 226 and 250 end a transfer, 200, 211, 221, 225 and the like do not; once data has been
     /// promised by a 1yz, "unknown command" is not about the transfer either.
@@ -221,15 +226,18 @@ impl Dialogue {
         self.pump();
     }
 
-    pub(super) fn start_transfer(&mut self, command: &Command, direction: Direction) {
+    pub(super) fn start_transfer(&mut self, command: Command, direction: Direction) {
+        if self.channel == Channel::Absent {
+            self.restart = 0;
+            self.announced = None;
+            return self.refuse_transfer(&command, 425, "Use PASV or EPSV first.");
+        }
+        if self.await_upstream(&command) {
+            return;
+        }
         // lftp announces the whole file also when it resumes an upload.
         let restart = std::mem::take(&mut self.restart);
         let announced = self.announced.take().map(|size| size.saturating_sub(restart));
-        if self.channel == Channel::Absent {
-            self.audit(command.verb(), command.argument().to_vec(), Outcome::Refused, Some(425));
-            self.answer(425, "Use PASV or EPSV first.");
-            return;
-        }
         self.actions.push_back(Action::TransferStarted(direction));
         self.actions.push_back(Action::ToUpstream(command.to_bytes()));
         self.pending.push_back(Pending::Transfer(Transfer {
@@ -251,6 +259,12 @@ impl Dialogue {
         }
     }
 
+    /// Answers a transfer command that does not go upstream.
+    pub(super) fn refuse_transfer(&mut self, command: &Command, code: u16, why: &str) {
+        self.audit(command.verb(), command.argument().to_vec(), Outcome::Refused, Some(code));
+        self.answer(code, why);
+    }
+
     pub(super) fn handle_transfer_reply(&mut self, reply: Reply) {
         let overtakers = self.pending.len() - 1;
         let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else { return };
@@ -268,7 +282,7 @@ impl Dialogue {
             }
         } else if overtakers > 0 && transfer.is_overtakers(&reply) {
             match self.pending.remove(1) {
-                Some(Pending::Command(verb)) => self.finish_command(verb, reply),
+                Some(Pending::Command(command)) => self.finish_command(&command, reply),
                 // It answers the nudge that came later: likely it will never answer the transfer.
                 _ => {
                     self.overdue = true;
@@ -428,8 +442,8 @@ impl Dialogue {
             self.tell(reply);
         }
         for reply in transfer.late {
-            if let Some(Pending::Command(verb)) = self.pending.pop_front() {
-                self.finish_command(verb, reply);
+            if let Some(Pending::Command(command)) = self.pending.pop_front() {
+                self.finish_command(&command, reply);
             }
         }
     }

@@ -21,7 +21,7 @@ fuzz_target!(|input: Vec<(u8, Vec<u8>)>| {
 
 fn step((kind, bytes): (u8, Vec<u8>)) -> Step {
     let line = |text: &str| format!("{text}\r\n").into_bytes();
-    match kind % 24 {
+    match kind % 30 {
         0 => Step::Client(bytes),
         1 => Step::Upstream(bytes),
         2 => Step::ClientClosed,
@@ -42,6 +42,10 @@ fn step((kind, bytes): (u8, Vec<u8>)) -> Step {
         20 => Step::Client(line("ABOR")),
         21 => Step::Upstream(line("226 done")),
         22 => Step::Upstream(line("150 go")),
+        23 | 24 => Step::UpstreamLost,
+        25 | 26 => Step::UpstreamConnected,
+        27 => Step::ReconnectFailed,
+        28 => Step::Upstream(line("250 ok")),
         _ => Step::Upstream(line("426 cut")),
     }
 }

@@ -1,5 +1,7 @@
 //! The dialogue by script, and by chance.
 
+mod resume;
+
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
@@ -24,6 +26,7 @@ impl Script {
             passive_ipv4: true,
             upstream_ipv6: false,
             upstream_ports: 1024..=65535,
+            resume: true,
         };
         change(&mut terms);
         Self { dialogue: Dialogue::new(terms) }
@@ -549,8 +552,8 @@ fn a_client_that_floods_a_transfer_with_long_commands_is_left_sooner() {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let lines = [
         "USER a", "PASS b", "PASV", "EPSV", "EPSV ALL", "STOR f", "RETR f", "LIST", "ABOR", "NOOP",
-        "STAT", "QUIT", "ALLO 50", "PWD", "AUTH TLS", "MODE B", "REIN", "", "FEAT", "\u{0}",
-        "a\rb",
+        "STAT", "QUIT", "ALLO 50", "PWD", "CWD /a", "CDUP", "TYPE I", "REST 9", "RNFR f", "RNTO g",
+        "DELE f", "AUTH TLS", "MODE B", "REIN", "", "FEAT", "\u{0}", "a\rb",
     ];
     let replies = [
         "150 go",
@@ -564,7 +567,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         "229 bad",
         "230 in",
         "250 done",
+        "257 \"/a\"",
         "331 pw",
+        "350 go",
         "421 off",
         "425 no",
         "426 cut",
@@ -589,6 +594,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Timeout),
         1 => Just(Step::ClientClosed),
         1 => Just(Step::UpstreamClosed),
+        2 => Just(Step::UpstreamLost),
+        4 => Just(Step::UpstreamConnected),
+        1 => Just(Step::ReconnectFailed),
     ];
     (any::<bool>(), proptest::collection::vec(step, 0..80)).prop_map(move |(opened, steps)| {
         // Most interesting things happen after a login with a passive port.

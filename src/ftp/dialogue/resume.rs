@@ -1,0 +1,467 @@
+//! Going on at another endpoint when the upstream connection is lost.
+//!
+//! A session remembers what its upstream must be told to be where it was: the login, the settings,
+//! the directory. When the connection is lost nothing happens until the client's next command needs
+//! an upstream; then a new connection is asked for, what is remembered is replayed, and the command
+//! goes there. An idle session whose client never speaks again costs no login.
+//!
+//! What was in flight is sent again if that does no harm, and else is answered with 451: nobody
+//! knows whether it took effect. A transfer in flight ends in 426. A REST or RNFR that was lost is
+//! not replayed: what builds on it is refused, for a STOR without its REST would begin at the
+//! file's start.
+//!
+//! The remembered lines are wiped when they are forgotten. Copies that a socket or a buffer on its
+//! way there held for a moment are not.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::{Action, Dialogue, Outcome, Pending, Queued};
+use crate::ftp::SessionEnd;
+use crate::ftp::command::{Command, Verb};
+use crate::ftp::reply::Reply;
+
+/// How many connections may be tried for one resume.
+const ATTEMPTS: u8 = 3;
+/// Settings that are remembered; a client has a handful.
+const SETTINGS_LIMIT: usize = 16;
+/// Changes of directory that are remembered before the upstream is asked where it is. They cannot
+/// be joined: `..` need not lead back where a link led from.
+const DIRECTORY_LIMIT: usize = 32;
+
+/// The connection to the upstream.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// Another one has been asked for.
+    Connecting { attempt: u8 },
+    /// None; nobody needs one now.
+    Lost,
+    /// It is told what the session remembers.
+    Replaying { steps: VecDeque<Step>, attempt: u8 },
+    /// It is there.
+    Up,
+}
+
+/// What a session's upstream must be told to be where it was.
+#[derive(Default)]
+pub(super) struct Memory {
+    host: Option<Line>,
+    /// USER, PASS and ACCT, as far as they were accepted.
+    login: Vec<Line>,
+    /// In the order in which they were first made.
+    settings: Vec<(Vec<u8>, Line)>,
+    directory: Vec<Line>,
+    /// A login was refused on this connection: the upstream counts such, and a new connection
+    /// would start its count anew.
+    refused: bool,
+    /// More was done than is remembered.
+    overflown: bool,
+    /// A REST was lost, and no transfer may pass that counts on it.
+    lost_restart: bool,
+    /// RNFR has been accepted, and its RNTO is due.
+    renaming: bool,
+    /// An accepted RNFR was lost.
+    lost_rename: bool,
+}
+
+type Line = Zeroizing<Vec<u8>>;
+
+/// One line of a replay.
+#[derive(Clone)]
+pub(super) struct Step {
+    line: Line,
+    login: bool,
+}
+
+impl Link {
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self, Self::Up)
+    }
+
+    /// Whether a connection is being made or told what it must know.
+    pub(super) fn is_resuming(&self) -> bool {
+        matches!(self, Self::Connecting { .. } | Self::Replaying { .. })
+    }
+}
+
+// === impl Memory ===
+
+impl Memory {
+    /// Keeps what this accepted command has changed for good. Says whether it is time to ask the
+    /// upstream for its directory.
+    fn learn(&mut self, command: &Command, reply: &Reply) -> bool {
+        let (verb, positive) = (command.verb(), reply.is_positive());
+        let proceeds = positive || (300..400).contains(&reply.code());
+        let line = || Zeroizing::new(command.to_bytes());
+        self.renaming = verb == Verb::Rnfr && proceeds;
+        match verb {
+            Verb::User if proceeds => {
+                self.login = vec![line()];
+                self.directory = Vec::new();
+            }
+            Verb::Pass | Verb::Acct if proceeds => self.login.push(line()),
+            Verb::User | Verb::Pass | Verb::Acct => {
+                self.login = Vec::new();
+                self.refused = true;
+            }
+            Verb::Rein if positive => *self = Self::default(),
+            Verb::Host if positive => self.host = Some(line()),
+            Verb::Cwd | Verb::Cdup if positive => {
+                if verb == Verb::Cwd && command.argument().starts_with(b"/") {
+                    self.directory.clear();
+                }
+                self.directory.push(line());
+                return self.directory.len() > DIRECTORY_LIMIT;
+            }
+            _ if positive => {
+                if let Some(key) = setting(command) {
+                    self.set(key, line());
+                }
+            }
+            _ => {}
+        }
+        if positive && matches!(verb, Verb::User | Verb::Pass | Verb::Acct) {
+            self.refused = false;
+        }
+        false
+    }
+
+    fn set(&mut self, key: Vec<u8>, line: Line) {
+        if let Some((_, known)) = self.settings.iter_mut().find(|(known, _)| *known == key) {
+            *known = line;
+        } else if self.settings.len() < SETTINGS_LIMIT {
+            self.settings.push((key, line));
+        } else {
+            self.overflown = true;
+        }
+    }
+
+    /// All of it, in the order in which an upstream takes it.
+    fn steps(&self) -> VecDeque<Step> {
+        let step = |login| move |line: &Line| Step { line: line.clone(), login };
+        let settings = self.settings.iter().map(|(_, line)| line);
+        let others = settings.chain(&self.directory).map(step(false));
+        let host = self.host.iter().map(step(false));
+        host.chain(self.login.iter().map(step(true))).chain(others).collect()
+    }
+}
+
+/// It may hold a password.
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
+/// It may hold a password.
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step").field("login", &self.login).finish_non_exhaustive()
+    }
+}
+
+/// What a command sets, if it sets something: a later one that sets the same takes its place.
+fn setting(command: &Command) -> Option<Vec<u8>> {
+    let first = command.argument().trim_ascii().split(u8::is_ascii_whitespace).next()?;
+    let mut key = command.verb().as_str().as_bytes().to_vec();
+    match command.verb() {
+        Verb::Clnt | Verb::Lang | Verb::Mode | Verb::Stru | Verb::Type => {}
+        Verb::Opts => key.extend(first.to_ascii_uppercase()),
+        Verb::Site if first.eq_ignore_ascii_case(b"UMASK") => key.extend(b"UMASK"),
+        _ => return None,
+    }
+    Some(key)
+}
+
+/// Whether a command whose reply was lost may be sent once more: it changes nothing, or only the
+/// state of a connection that is gone.
+fn is_repeatable(verb: Verb) -> bool {
+    match verb {
+        Verb::Abor
+        | Verb::Acct
+        | Verb::Allo
+        | Verb::Cdup
+        | Verb::Clnt
+        | Verb::Cwd
+        | Verb::Feat
+        | Verb::Help
+        | Verb::Host
+        | Verb::Lang
+        | Verb::Mdtm
+        | Verb::Mlst
+        | Verb::Mode
+        | Verb::Noop
+        | Verb::Opts
+        | Verb::Pass
+        | Verb::Pwd
+        | Verb::Rein
+        | Verb::Rest
+        | Verb::Rnfr
+        | Verb::Size
+        | Verb::Stat
+        | Verb::Stru
+        | Verb::Syst
+        | Verb::Type
+        | Verb::User => true,
+        // MDTM with a time and a path sets it on some servers, but the same one twice.
+        _ => false,
+    }
+}
+
+// === impl Dialogue ===
+
+impl Dialogue {
+    /// The upstream's control connection has ended without a 421, or is broken.
+    pub fn handle_upstream_lost(&mut self) {
+        const WHY: &str = "The FTP server closed the connection.";
+        if self.closed {
+            return;
+        }
+        let may_resume = self
+            .memory
+            .as_ref()
+            .is_some_and(|memory| !memory.refused && !memory.overflown && !self.quit_in_flight());
+        if !may_resume {
+            return self.handle_upstream_closed(SessionEnd::UpstreamClosed, WHY);
+        }
+        match self.link {
+            Link::Connecting { .. } | Link::Lost => {}
+            Link::Replaying { attempt, .. } => self.reconnect(attempt + 1),
+            Link::Up => {
+                self.link = Link::Lost;
+                self.salvage();
+                self.pump();
+            }
+        }
+    }
+
+    /// What [`Action::Reconnect`] asked for is there and has said its banner.
+    pub fn handle_upstream_connected(&mut self, ipv6: bool) {
+        let Link::Connecting { attempt } = self.link else { return };
+        self.terms.upstream_ipv6 = ipv6;
+        self.upstream_epsv = true;
+        self.overdue = false;
+        let steps = self.memory.as_ref().map(|memory| memory.steps()).unwrap_or_default();
+        self.link = Link::Replaying { steps, attempt };
+        self.replay();
+    }
+
+    /// What [`Action::Reconnect`] asked for could not be had.
+    pub fn handle_reconnect_failed(&mut self) {
+        if self.link.is_resuming() {
+            self.give_up_resume("No FTP server can be reached now; try again later.");
+        }
+    }
+
+    pub(super) fn quit_in_flight(&self) -> bool {
+        matches!(self.pending.front(), Some(Pending::Command(command)) if command.verb() == Verb::Quit)
+    }
+
+    /// Settles what was in flight when the connection was lost.
+    fn salvage(&mut self) {
+        if let Some(memory) = &mut self.memory {
+            memory.lost_rename = std::mem::take(&mut memory.renaming);
+            memory.lost_restart |= std::mem::take(&mut self.restart) > 0;
+        }
+        if let [Pending::Transfer(transfer)] = self.pending.make_contiguous()
+            && transfer.is_held()
+        {
+            // The upstream has had its last word; the bytes may still be on their way.
+            return;
+        }
+        self.finish_unanswered(
+            Outcome::UpstreamFailed,
+            Some("Transfer aborted. The connection to the FTP server was lost."),
+        );
+        self.drop_channel();
+        let mut again = Vec::new();
+        for pending in std::mem::take(&mut self.pending) {
+            match pending {
+                Pending::Command(command) if is_repeatable(command.verb()) => again.push(command),
+                Pending::Command(_) => self.answer(
+                    451,
+                    "The connection to the FTP server was lost; it is not known whether this command took effect.",
+                ),
+                Pending::Passive(request) => {
+                    self.actions.push_back(Action::ResetData);
+                    again.push(request.into_command());
+                }
+                Pending::Nudge | Pending::Locate | Pending::Transfer(_) => {}
+            }
+        }
+        for command in again.into_iter().rev() {
+            self.requeue(command);
+        }
+    }
+
+    /// Puts a command back at the head of the queue.
+    fn requeue(&mut self, command: Command) {
+        let queued = Queued::Command(command);
+        self.queued_bytes += queued.size();
+        self.queue.push_front(queued);
+    }
+
+    /// If there is no upstream, keeps the command until there is one. Every command that goes
+    /// upstream asks this first.
+    pub(super) fn await_upstream(&mut self, command: &Command) -> bool {
+        if self.link.is_up() {
+            return false;
+        }
+        self.requeue(command.clone());
+        if matches!(self.link, Link::Lost) {
+            self.reconnect(1);
+        }
+        true
+    }
+
+    fn reconnect(&mut self, attempt: u8) {
+        if attempt > ATTEMPTS {
+            return self.give_up_resume("The FTP server closed the connection.");
+        }
+        self.link = Link::Connecting { attempt };
+        self.actions.push_back(Action::Reconnect);
+    }
+
+    /// Sends the next line of the replay, or takes up the session again after the last.
+    fn replay(&mut self) {
+        let Link::Replaying { steps, .. } = &self.link else { return };
+        if let Some(step) = steps.front() {
+            self.actions.push_back(Action::ToUpstream(step.line.to_vec()));
+            return;
+        }
+        self.link = Link::Up;
+        self.actions.push_back(Action::Resume { succeeded: true });
+        self.pump();
+    }
+
+    /// A reply to a line of the replay.
+    pub(super) fn handle_replay_reply(&mut self, reply: &Reply) {
+        let Link::Replaying { steps, attempt } = &mut self.link else { return };
+        let attempt = *attempt;
+        if reply.is_preliminary() {
+            return;
+        }
+        if reply.code() == 421 {
+            return self.reconnect(attempt + 1);
+        }
+        let Some(step) = steps.pop_front() else { return };
+        let more_login = steps.front().is_some_and(|next| next.login);
+        let good = match (step.login, reply.code()) {
+            // Logged in with less than was needed then.
+            (true, 230 | 232) => {
+                while steps.front().is_some_and(|next| next.login) {
+                    steps.pop_front();
+                }
+                true
+            }
+            (true, 202) => true,
+            (true, 300..400) => more_login || !self.logged_in,
+            _ => reply.is_positive(),
+        };
+        if good {
+            self.replay();
+        } else if step.login {
+            self.give_up_resume("The FTP server no longer accepts the login of this session.");
+        } else {
+            self.give_up_resume("The FTP server no longer accepts the settings of this session.");
+        }
+    }
+
+    pub(super) fn give_up_resume(&mut self, why: &str) {
+        self.actions.push_back(Action::Resume { succeeded: false });
+        self.give_up(SessionEnd::UpstreamClosed, why);
+    }
+
+    /// Keeps what a command has changed, in case its upstream is lost.
+    pub(super) fn remember(&mut self, command: &Command, reply: &Reply) {
+        if command.verb() == Verb::Rest && reply.code() != 350 {
+            self.restart = 0;
+        }
+        let Some(memory) = &mut self.memory else { return };
+        if memory.learn(command, reply) {
+            self.pending.push_back(Pending::Locate);
+            self.actions.push_back(Action::ToUpstream(b"PWD\r\n".to_vec()));
+        }
+    }
+
+    /// The answer to a PWD of our own.
+    pub(super) fn handle_location(&mut self, reply: &Reply) {
+        self.pending.pop_front();
+        let Some(memory) = &mut self.memory else { return };
+        match directory(reply) {
+            Some(path) => {
+                let line = [b"CWD ", &*path, b"\r\n"].concat();
+                memory.directory = vec![Zeroizing::new(line)];
+            }
+            None => memory.overflown = true,
+        }
+    }
+
+    /// Refuses what builds on a REST or RNFR that was lost. Says whether it did.
+    pub(super) fn refuse_lost(&mut self, command: &Command) -> bool {
+        let Some(memory) = &mut self.memory else { return false };
+        let verb = command.verb();
+        let lost_rename = std::mem::take(&mut memory.lost_rename);
+        if verb == Verb::Rest {
+            memory.lost_restart = false;
+        }
+        if verb == Verb::Rnto && lost_rename {
+            self.answer(
+                503,
+                "The connection to the FTP server was lost after RNFR; send RNFR again.",
+            );
+            return true;
+        }
+        if verb.direction().is_some() && std::mem::take(&mut memory.lost_restart) {
+            self.refuse_transfer(
+                command,
+                451,
+                "The connection to the FTP server was lost after REST; send REST again.",
+            );
+            return true;
+        }
+        false
+    }
+}
+
+/// The path in `257 "path" text`, where a quote inside is doubled (RFC 959, appendix II).
+fn directory(reply: &Reply) -> Option<Vec<u8>> {
+    if reply.code() != 257 {
+        return None;
+    }
+    let mut bytes = reply.bytes().iter().copied().skip_while(|&byte| byte != b'"').skip(1);
+    let mut path = Vec::new();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' if bytes.next() == Some(b'"') => path.push(b'"'),
+            b'"' => return (path.starts_with(b"/")).then_some(path),
+            b'\r' | b'\n' | 0 => return None,
+            byte => path.push(byte),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_257_is_between_its_quotes() {
+        let cases: [(&str, Option<&[u8]>); 7] = [
+            ("\"/\" is current directory.", Some(b"/")),
+            ("\"/a b\" is current directory.", Some(b"/a b")),
+            ("\"/say \"\"hi\"\"\" is it", Some(b"/say \"hi\"")),
+            ("\"/open", None),
+            ("/bare is current directory", None),
+            ("\"relative\" is odd", None),
+            ("\"\"", None),
+        ];
+        for (text, path) in cases {
+            assert_eq!(directory(&Reply::new(257, text)).as_deref(), path, "{text}");
+        }
+        assert_eq!(directory(&Reply::new(250, "\"/a\"")), None);
+    }
+}

@@ -1,0 +1,234 @@
+//! Sessions whose upstream connection is lost.
+
+use super::*;
+
+/// A logged-in session with a directory and settings.
+fn settled() -> Script {
+    let mut script = Script::logged_in();
+    for (line, reply) in [
+        ("OPTS UTF8 ON", "200 ok"),
+        ("TYPE A", "200 ok"),
+        ("TYPE I", "200 ok"),
+        ("CWD old", "250 ok"),
+        ("CWD /new", "250 ok"),
+        ("CWD no", "550 no"),
+        ("CWD sub", "250 ok"),
+        ("CDUP", "250 ok"),
+        ("SITE UMASK 077", "200 ok"),
+        ("SITE CHMOD 600 x", "200 ok"),
+    ] {
+        script.line(line, &[&format!("> {line}")]);
+        script.reply(reply, &[&format!("< {reply}")]);
+    }
+    script
+}
+
+/// The replay of [`settled`], up to its last reply.
+fn replay(script: &mut Script) {
+    script.event(|dialogue| dialogue.handle_upstream_connected(false), &["> USER ann"]);
+    script.reply("331 password", &["> PASS x"]);
+    script.reply("230 in", &["> OPTS UTF8 ON"]);
+    script.reply("200 ok", &["> TYPE I"]);
+    script.reply("200 ok", &["> SITE UMASK 077"]);
+    script.reply("200 ok", &["> CWD /new"]);
+    script.reply("250 ok", &["> CWD sub"]);
+    script.reply("250 ok", &["> CDUP"]);
+}
+
+fn lose(script: &mut Script, expected: &[&str]) {
+    script.event(Dialogue::handle_upstream_lost, expected);
+}
+
+#[test]
+fn an_idle_session_goes_on_where_it_was_once_its_client_speaks_again() {
+    let mut script = settled();
+    lose(&mut script, &[]);
+    assert_eq!(script.dialogue.waiting(), Waiting::Command, "nobody needs an upstream now");
+    script.line("SIZE f", &["Reconnect"]);
+    assert_eq!(script.dialogue.waiting(), Waiting::Resume);
+    script.line("NOOP", &[]);
+    replay(&mut script);
+    script.reply("250 ok", &["Resume { succeeded: true }", "> SIZE f"]);
+    script.reply("213 7", &["< 213 7", "> NOOP"]);
+    script.reply("200 ok", &["< 200 ok"]);
+}
+
+#[test]
+fn a_command_in_flight_is_sent_again_only_if_that_does_no_harm() {
+    let mut script = settled();
+    script.line("CWD further", &["> CWD further"]);
+    lose(&mut script, &["Reconnect"]);
+    replay(&mut script);
+    script.reply("250 ok", &["Resume { succeeded: true }", "> CWD further"]);
+    script.reply("250 ok", &["< 250 ok"]);
+
+    for harmful in ["DELE f", "RNTO g", "MKD d", "SITE EXEC x", "XYZZY"] {
+        let mut script = settled();
+        script.line(harmful, &[&format!("> {harmful}")]);
+        lose(
+            &mut script,
+            &[
+                "< 451 The connection to the FTP server was lost; it is not known whether this command took effect.",
+            ],
+        );
+        script.line("QUIT", &["< 221 Goodbye.", "Close(Quit)"]);
+    }
+}
+
+#[test]
+fn a_login_goes_on_from_where_it_was() {
+    let mut script = Script::new();
+    script.line("USER ann", &["> USER ann"]);
+    script.reply("331 password", &["< 331 password"]);
+    lose(&mut script, &[]);
+    script.line("PASS x", &["Reconnect"]);
+    script.event(|dialogue| dialogue.handle_upstream_connected(false), &["> USER ann"]);
+    script.reply("331 password", &["Resume { succeeded: true }", "> PASS x"]);
+    // Once more, with the password on its way.
+    lose(&mut script, &["Reconnect"]);
+    script.event(|dialogue| dialogue.handle_upstream_connected(false), &["> USER ann"]);
+    script.reply("331 password", &["Resume { succeeded: true }", "> PASS x"]);
+    script.reply("230 in", &["Login(true)", "< 230 in"]);
+}
+
+#[test]
+fn who_was_refused_gets_no_new_connection_to_guess_on() {
+    let mut script = Script::new();
+    script.line("USER ann", &["> USER ann"]);
+    script.reply("331 password", &["< 331 password"]);
+    script.line("PASS wrong", &["> PASS wrong"]);
+    script.reply("530 no", &["Login(false)", "< 530 no"]);
+    lose(&mut script, &["< 421 The FTP server closed the connection.", "Close(UpstreamClosed)"]);
+}
+
+#[test]
+fn what_cannot_be_replayed_is_told_and_never_passes_for_something_else() {
+    let mut script = settled();
+    script.line("REST 100", &["> REST 100"]);
+    script.reply("350 go", &["< 350 go"]);
+    lose(&mut script, &[]);
+    script.line("PASV", &["Reconnect"]);
+    replay(&mut script);
+    script.reply("250 ok", &["Resume { succeeded: true }", "> EPSV"]);
+    script.reply("229 ok (|||5001|)", &["ReservePort(5001)"]);
+    script.reserved(8192, &["< 227 Entering Passive Mode (127,0,0,2,32,0)"]);
+    script.line(
+        "STOR f",
+        &[
+            "Audit(STOR f refused 451)",
+            "< 451 The connection to the FTP server was lost after REST; send REST again.",
+        ],
+    );
+    script.line("REST 100", &["> REST 100"]);
+    script.reply("350 go", &["< 350 go"]);
+    script.line("STOR f", &["TransferStarted(Upload)", "> STOR f"]);
+
+    let mut script = settled();
+    script.line("RNFR a", &["> RNFR a"]);
+    script.reply("350 go", &["< 350 go"]);
+    lose(&mut script, &[]);
+    script.line(
+        "RNTO b",
+        &["< 503 The connection to the FTP server was lost after RNFR; send RNFR again."],
+    );
+
+    let mut script = Script::passive();
+    lose(&mut script, &["ResetData"]);
+    script.line("STOR f", &["Audit(STOR f refused 425)", "< 425 Use PASV or EPSV first."]);
+}
+
+#[test]
+fn a_transfer_in_flight_ends_in_426_and_the_session_goes_on() {
+    let mut script = Script::transferring("STOR f", "Upload");
+    lose(
+        &mut script,
+        &[
+            "ResetData",
+            "Audit(STOR f upstream-failed 426)",
+            "< 426 Transfer aborted. The connection to the FTP server was lost.",
+        ],
+    );
+    script.line("PWD", &["Reconnect"]);
+
+    // All bytes of a download may be there still, and the upstream's 226 is.
+    let mut script = Script::transferring("RETR f", "Download");
+    script.reply("226 done", &[]);
+    lose(&mut script, &[]);
+    script.event(
+        |dialogue| dialogue.handle_data_ended(7),
+        &["FinishData", "Audit(RETR f complete 226)", "< 226 done"],
+    );
+}
+
+#[test]
+fn a_replay_that_is_refused_ends_the_session_and_one_that_is_cut_is_tried_again() {
+    let refused = |at: usize, why: &str| {
+        let mut script = settled();
+        lose(&mut script, &[]);
+        script.line("PWD", &["Reconnect"]);
+        script.event(|dialogue| dialogue.handle_upstream_connected(false), &["> USER ann"]);
+        let replies = [("331 password", "> PASS x"), ("230 in", "> OPTS UTF8 ON")];
+        for (reply, next) in replies.iter().take(at) {
+            script.reply(reply, &[next]);
+        }
+        script.reply(
+            "530 no",
+            &["Resume { succeeded: false }", &format!("< 421 {why}"), "Close(UpstreamClosed)"],
+        );
+    };
+    refused(0, "The FTP server no longer accepts the login of this session.");
+    refused(1, "The FTP server no longer accepts the login of this session.");
+    refused(2, "The FTP server no longer accepts the settings of this session.");
+
+    let mut script = settled();
+    lose(&mut script, &[]);
+    script.line("PWD", &["Reconnect"]);
+    for _ in 0..2 {
+        script.event(|dialogue| dialogue.handle_upstream_connected(false), &["> USER ann"]);
+        lose(&mut script, &["Reconnect"]);
+    }
+    script.event(|dialogue| dialogue.handle_upstream_connected(false), &["> USER ann"]);
+    script.reply(
+        "421 full",
+        &[
+            "Resume { succeeded: false }",
+            "< 421 The FTP server closed the connection.",
+            "Close(UpstreamClosed)",
+        ],
+    );
+}
+
+#[test]
+fn a_long_walk_through_directories_is_shortened_by_asking_where_it_led() {
+    let mut script = Script::logged_in();
+    for step in 1..=33 {
+        script.line("CWD on", &["> CWD on"]);
+        let shown: &[&str] = if step == 33 { &["> PWD", "< 250 ok"] } else { &["< 250 ok"] };
+        script.reply("250 ok", shown);
+    }
+    script.line("NOOP", &[]);
+    script.reply("257 \"/a \"\"b\"\"\" here", &["> NOOP"]);
+    script.reply("200 ok", &["< 200 ok"]);
+    lose(&mut script, &[]);
+    script.line("PWD", &["Reconnect"]);
+    script.event(|dialogue| dialogue.handle_upstream_connected(false), &["> USER ann"]);
+    script.reply("331 password", &["> PASS x"]);
+    script.reply("230 in", &["> CWD /a \"b\""]);
+    script.reply("250 ok", &["Resume { succeeded: true }", "> PWD"]);
+}
+
+#[test]
+fn without_resume_a_lost_upstream_ends_the_session() {
+    let mut script = Script::with(|terms| terms.resume = false);
+    lose(&mut script, &["< 421 The FTP server closed the connection.", "Close(UpstreamClosed)"]);
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let mut script = settled();
+    lose(&mut script, &[]);
+    script.line("NOOP", &["Reconnect"]);
+    script.event(|dialogue| dialogue.handle_upstream_connected(false), &["> USER ann"]);
+    let shown = format!("{:?}", script.dialogue);
+    assert!(!shown.contains("PASS") && !shown.contains("120"), "{shown}");
+}
