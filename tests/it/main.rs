@@ -21,6 +21,7 @@ mod operate;
 mod pool;
 mod protocol;
 mod regressions;
+mod resume;
 mod start;
 mod topology;
 mod truncation;

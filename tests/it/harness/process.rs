@@ -49,10 +49,15 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Kills it outright.
+    /// Kills it outright, and the processes that it has started.
     pub(crate) fn sigkill(&mut self) {
+        let children = descendants(self.child.id());
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        for child in children {
+            // It may have ended with its parent.
+            let _ = kill_process(Pid::from_raw(child).unwrap(), Signal::KILL);
+        }
     }
 
     /// Waits until it has ended by itself.
@@ -73,6 +78,14 @@ impl Drop for Process {
             lines[lines.len().saturating_sub(60)..].iter().for_each(|line| eprintln!("{line}"));
         }
     }
+}
+
+/// The children of a process, and theirs.
+fn descendants(process: u32) -> Vec<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let children = children.unwrap_or_default();
+    let children = children.split_whitespace().map(|child| child.parse::<i32>().unwrap());
+    children.flat_map(|child| [vec![child], descendants(child as u32)].concat()).collect()
 }
 
 /// The same command, killed by the kernel when the test process dies in whatever way.
