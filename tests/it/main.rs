@@ -12,6 +12,7 @@
     clippy::print_stderr
 )]
 
+mod discovery;
 mod drain;
 mod harness;
 mod hostile;

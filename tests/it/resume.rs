@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::harness::canned::Answer::{Leave, Say};
 use crate::harness::canned::CannedServer;
-use crate::harness::ftp::{Ftp, finish};
+use crate::harness::ftp::Ftp;
 use crate::harness::gateway::{Gateway, GatewayOptions};
 use crate::harness::servers::{Kind, PASSWORD, Server};
 use crate::harness::{bytes, eventually};
@@ -166,6 +166,9 @@ fn a_restart_that_was_lost_never_stores_at_the_wrong_place() {
     let mut client = Ftp::login(gateway.address, &pair.second);
     client.command("RNFR file").expect(&[350]);
     pair.second.sigkill();
+    eventually("the loss to be seen", || {
+        gateway.log().contains("the upstream connection is lost").then_some(())
+    });
     let reply = client.command("RNTO other").expect(&[503]);
     assert!(reply.text.contains("send RNFR again"), "{}", reply.text);
     client.command("RNFR file").expect(&[350]);

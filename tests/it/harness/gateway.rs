@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::dns::Dns;
 use super::process::Process;
 use super::servers::{Kind, Server};
 use super::{PATIENCE, address, eventually};
@@ -31,19 +32,26 @@ pub(crate) struct Gateway {
 pub(crate) struct GatewayOptions {
     /// Lines by section of the configuration.
     sections: BTreeMap<&'static str, Vec<String>>,
-    endpoints: Vec<SocketAddr>,
+    /// Addresses or names, with their ports.
+    endpoints: Vec<String>,
 }
 
 impl GatewayOptions {
     /// One more endpoint, tried after those before it.
     pub(crate) fn or_to(mut self, server: &Server) -> Self {
-        self.endpoints.push(server.address);
+        self.endpoints.push(server.address.to_string());
         self
     }
 
     /// The same for whatever is at that address.
     pub(crate) fn or_to_address(mut self, endpoint: SocketAddr) -> Self {
-        self.endpoints.push(endpoint);
+        self.endpoints.push(endpoint.to_string());
+        self
+    }
+
+    /// The same for whatever a name stands for.
+    pub(crate) fn or_to_name(mut self, name: &str) -> Self {
+        self.endpoints.push(name.into());
         self
     }
 
@@ -100,7 +108,14 @@ impl Gateway {
 
     /// A gateway before whatever is at that address.
     pub(crate) fn to_address(endpoint: SocketAddr) -> GatewayOptions {
-        GatewayOptions { sections: BTreeMap::new(), endpoints: vec![endpoint] }
+        GatewayOptions { sections: BTreeMap::new(), endpoints: vec![endpoint.to_string()] }
+    }
+
+    /// A gateway before whatever a name with a port stands for.
+    pub(crate) fn to_name(endpoint: &str, dns: &Dns) -> GatewayOptions {
+        let options =
+            GatewayOptions { sections: BTreeMap::new(), endpoints: vec![endpoint.into()] };
+        options.set("dns", &format!("servers = [\"{}\"]", dns.address))
     }
 
     /// The file that it was started with.
@@ -156,6 +171,22 @@ impl Gateway {
         assert_eq!(status, 200);
         let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no series {series} in:\n{metrics}")).parse().unwrap()
+    }
+
+    /// What `/readyz` says: the status, and each endpoint as "address state sessions".
+    pub(crate) fn endpoints(&self) -> (u16, Vec<String>) {
+        let (status, body) = self.get("/readyz");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let show = |endpoint: &Value| {
+            let text = |key: &str| endpoint[key].as_str().unwrap_or("-").to_owned();
+            format!("{} {} {}", text("address"), text("state"), endpoint["sessions"])
+        };
+        (status, body["endpoints"].as_array().unwrap().iter().map(show).collect())
+    }
+
+    /// Waits until its log holds that.
+    pub(crate) fn logs(&self, text: &str) {
+        eventually(&format!("{text:?} in the log"), || self.log().contains(text).then_some(()));
     }
 
     /// Its log so far.

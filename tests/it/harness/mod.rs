@@ -3,6 +3,7 @@
 pub(crate) mod address;
 pub(crate) mod canned;
 pub(crate) mod clients;
+pub(crate) mod dns;
 pub(crate) mod ftp;
 pub(crate) mod gateway;
 pub(crate) mod process;
