@@ -14,6 +14,7 @@
 
 mod discovery;
 mod drain;
+mod endpoint_loss;
 mod harness;
 mod hostile;
 mod interop;

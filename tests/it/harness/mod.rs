@@ -6,6 +6,7 @@ pub(crate) mod clients;
 pub(crate) mod dns;
 pub(crate) mod ftp;
 pub(crate) mod gateway;
+pub(crate) mod namespace;
 pub(crate) mod process;
 pub(crate) mod scripted;
 pub(crate) mod servers;

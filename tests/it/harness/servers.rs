@@ -9,6 +9,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::namespace::Namespace;
 use super::process::Process;
 use super::{PATIENCE, address, eventually, stand_in};
 
@@ -44,8 +45,9 @@ pub(crate) struct Server {
 
 /// A server about to be started.
 #[derive(Debug)]
-pub(crate) struct ServerOptions {
+pub(crate) struct ServerOptions<'a> {
     kind: Kind,
+    inside: Option<&'a Namespace>,
     passive: String,
     root: Option<PathBuf>,
 }
@@ -73,7 +75,13 @@ impl Kind {
     }
 }
 
-impl ServerOptions {
+impl<'a> ServerOptions<'a> {
+    /// In another network.
+    pub(crate) fn inside(mut self, namespace: &'a Namespace) -> Self {
+        self.inside = Some(namespace);
+        self
+    }
+
     /// The ports it may announce; many by default, so that it never is the bottleneck.
     pub(crate) fn passive(mut self, ports: &str) -> Self {
         self.passive = ports.into();
@@ -93,12 +101,16 @@ impl ServerOptions {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let root = self.root.clone().unwrap_or_else(|| directory.path().join("root"));
         fs::create_dir_all(&root).unwrap();
-        let host = address::unused();
+        let host = self.inside.map_or_else(address::unused, |namespace| namespace.address);
         let command = match self.kind {
             Kind::ApacheFtpServer => self.apache_ftpserver(directory.path(), &root, host),
             Kind::ProFtpd => self.proftpd(directory.path(), &root, host),
             Kind::PureFtpd => self.pure_ftpd(directory.path(), &root, host),
             Kind::Vsftpd => self.vsftpd(directory.path(), &root, host),
+        };
+        let command = match self.inside {
+            Some(namespace) => namespace.wrap(&command),
+            None => command,
         };
         let mut process = Process::start(self.kind.name(), command, &directory.path().join("log"));
         let address = SocketAddr::from((host, PORT));
@@ -260,8 +272,8 @@ impl Server {
     }
 
     /// A server to be adjusted first.
-    pub(crate) fn options(kind: Kind) -> ServerOptions {
-        ServerOptions { kind, passive: "20000-20999".into(), root: None }
+    pub(crate) fn options<'a>(kind: Kind) -> ServerOptions<'a> {
+        ServerOptions { kind, inside: None, passive: "20000-20999".into(), root: None }
     }
 
     /// A path in the directory that clients start in.

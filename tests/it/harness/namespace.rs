@@ -1,0 +1,113 @@
+//! A network namespace that stands for another zone: what runs in it can be cut off, so that
+//! packets vanish in both directions and nobody is told.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Every namespace of these tests is called so, followed by the test process and a number.
+const PREFIX: &str = "ftpgate-";
+
+/// A namespace with one wire to ours; dropping it takes both away.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    name: String,
+    /// Our end of the wire.
+    wire: String,
+    /// Its end of the wire.
+    pub(crate) address: Ipv4Addr,
+}
+
+impl Namespace {
+    /// A new one, which can be reached.
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        if number == 0 {
+            remove_left_behind();
+        }
+        let name = format!("{PREFIX}{process}-{number}");
+        // The range for benchmarks of network devices (RFC 2544), four addresses for each wire.
+        let block = (process.wrapping_mul(64).wrapping_add(number) % 0x7fff) * 4;
+        let [ours, theirs] = [1, 2]
+            .map(|end| Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + block + end));
+        // A device's name has at most 15 characters.
+        let (near, far) = (format!("fg{process}n{number}"), "wire");
+        run(&["ip", "netns", "add", &name]);
+        let namespace = Self { name, wire: near, address: theirs };
+        let name = &*namespace.name;
+        let near = &*namespace.wire;
+        run(&["ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", name]);
+        run(&["ip", "address", "add", &format!("{ours}/30"), "dev", near]);
+        run(&["ip", "link", "set", near, "up"]);
+        namespace.run(&["ip", "address", "add", &format!("{theirs}/30"), "dev", far]);
+        namespace.run(&["ip", "link", "set", far, "up"]);
+        namespace.run(&["ip", "link", "set", "lo", "up"]);
+        namespace
+    }
+
+    /// The same command, inside.
+    pub(crate) fn wrap(&self, command: &Command) -> Command {
+        let mut wrapped = Command::new("ip");
+        wrapped.args(["netns", "exec", &self.name]).arg(command.get_program());
+        wrapped.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            value.map(|value| wrapped.env(name, value));
+        }
+        command.get_current_dir().map(|directory| wrapped.current_dir(directory));
+        wrapped
+    }
+
+    /// Runs something inside, to its end.
+    pub(crate) fn run(&self, command: &[&str]) {
+        run(&[&["ip", "netns", "exec", &self.name], command].concat());
+    }
+
+    /// From now on every packet vanishes.
+    pub(crate) fn cut(&self) {
+        self.run(&["nft", "add table inet cut"]);
+        for hook in ["input", "output"] {
+            let chain = format!(
+                "add chain inet cut {hook} {{ type filter hook {hook} priority 0; policy drop; }}"
+            );
+            self.run(&["nft", &chain]);
+        }
+    }
+
+    /// From now on no more.
+    pub(crate) fn mend(&self) {
+        self.run(&["nft", "delete table inet cut"]);
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Both ends of it: connections that are not over yet would keep the namespace's for a while.
+        let _ = Command::new("ip").args(["link", "delete", &self.wire]).status();
+        let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
+    }
+}
+
+fn run(command: &[&str]) {
+    let output = Command::new(command[0])
+        .args(&command[1..])
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; tests/run installs it"));
+    assert!(
+        output.status.success(),
+        "{command:?} (these tests need root): {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// What test processes that were killed could not take away.
+fn remove_left_behind() {
+    let Ok(names) = std::fs::read_dir("/run/netns") else { return };
+    for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
+            let _ = Command::new("ip").args(["netns", "delete", &name]).status();
+        }
+    }
+}
