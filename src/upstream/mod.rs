@@ -247,9 +247,7 @@ impl Upstream {
                     endpoint.learn(|health| health.attempt_succeeded());
                     return Some(Connected { stream, replies, banner, endpoint: address, place });
                 }
-                Err(ConnectResult::NoPort) => {
-                    warn!(endpoint = %address, ?source, "the source address has no port left: add another to upstream.source_addresses");
-                }
+                Err(ConnectResult::NoPort) => {}
                 Err(failure) => {
                     warn!(endpoint = %address, result = failure.as_str(), "endpoint does not answer");
                     let until = Instant::now() + config.retry_after;
@@ -259,6 +257,7 @@ impl Upstream {
                 }
             }
         }
+        warn!(endpoint = %address, "no source address has a port left for it: add one to upstream.source_addresses");
         None
     }
 

@@ -15,7 +15,7 @@ use crate::harness::{address, bytes, eventually};
 const LITTLE: i64 = 2048;
 
 /// A gateway before a plain canned server.
-fn gateway() -> (CannedServer, GatewayOptions) {
+fn gateway() -> (CannedServer, GatewayOptions<'static>) {
     let server = CannedServer::script().start();
     let gateway = Gateway::to_address(server.address);
     (server, gateway)

@@ -12,10 +12,12 @@
     clippy::print_stderr
 )]
 
+mod choice;
 mod discovery;
 mod drain;
 mod endpoint_loss;
 mod harness;
+mod health;
 mod hostile;
 mod interop;
 mod limits;

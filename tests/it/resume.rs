@@ -31,7 +31,7 @@ impl Pair {
     }
 
     /// A gateway that prefers the first.
-    fn gateway(&self) -> GatewayOptions {
+    fn gateway(&self) -> GatewayOptions<'static> {
         Gateway::to(&self.first).or_to(&self.second)
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::address;
 use super::ftp::fin;
+use super::{address, eventually};
 
 /// What LIST and RETR of such a server send.
 pub(crate) const CONTENT: &[u8] = b"canned content\r\n";
@@ -17,13 +18,23 @@ pub(crate) const CONTENT: &[u8] = b"canned content\r\n";
 pub(crate) struct CannedServer {
     pub(crate) address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
+    visits: Arc<Mutex<Vec<Visit>>>,
     data: Arc<TcpListener>,
+    stopped: Arc<AtomicBool>,
+}
+
+/// A connection that came to such a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Visit {
+    Control(IpAddr),
+    Data(IpAddr),
 }
 
 /// What it says.
 #[derive(Debug, Clone)]
 pub(crate) struct Script {
-    banner: Vec<u8>,
+    /// To the first session the first, and then over again.
+    banners: Vec<Vec<u8>>,
     answers: HashMap<&'static str, Vec<Answer>>,
     in_pieces: bool,
 }
@@ -40,8 +51,13 @@ pub(crate) enum Answer {
 
 impl Script {
     /// Another banner than 220; nothing at all is silence.
-    pub(crate) fn banner(mut self, banner: &[u8]) -> Self {
-        self.banner = banner.into();
+    pub(crate) fn banner(self, banner: &[u8]) -> Self {
+        self.banners(&[banner])
+    }
+
+    /// The same by turns.
+    pub(crate) fn banners(mut self, banners: &[&[u8]]) -> Self {
+        self.banners = banners.iter().map(|banner| banner.to_vec()).collect();
         self
     }
 
@@ -72,13 +88,25 @@ impl Script {
     pub(crate) fn start_at(self, address: SocketAddr) -> CannedServer {
         let listener = TcpListener::bind(address).unwrap();
         let data = Arc::new(TcpListener::bind((address.ip(), 0)).unwrap());
-        let server = CannedServer { address, heard: Arc::default(), data };
+        let server = CannedServer {
+            address,
+            heard: Arc::default(),
+            visits: Arc::default(),
+            data,
+            stopped: Arc::default(),
+        };
         let (heard, data) = (Arc::clone(&server.heard), Arc::clone(&server.data));
+        let visits = Arc::clone(&server.visits);
+        let stopped = Arc::clone(&server.stopped);
         thread::spawn(move || {
-            for control in listener.incoming().flatten() {
+            for (turn, control) in listener.incoming().flatten().enumerate() {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
                 let script = self.clone();
                 let (heard, data) = (Arc::clone(&heard), Arc::clone(&data));
-                thread::spawn(move || script.serve(&control, &data, &heard));
+                let visits = Arc::clone(&visits);
+                thread::spawn(move || script.serve(turn, &control, &data, &heard, &visits));
             }
         });
         server
@@ -87,13 +115,16 @@ impl Script {
     /// Until somebody leaves.
     fn serve(
         self,
+        turn: usize,
         control: &TcpStream,
         data: &TcpListener,
         heard: &Mutex<Vec<String>>,
+        visits: &Mutex<Vec<Visit>>,
     ) -> Option<()> {
+        visits.lock().unwrap().push(Visit::Control(control.peer_addr().ok()?.ip()));
         let mut lines = BufReader::new(control.try_clone().ok()?);
         let mut turns: HashMap<String, usize> = HashMap::new();
-        self.say(control, &self.banner)?;
+        self.say(control, &self.banners[turn % self.banners.len()])?;
         loop {
             let mut line = Vec::new();
             if lines.read_until(b'\n', &mut line).ok()? == 0 {
@@ -116,7 +147,8 @@ impl Script {
                 (None, "PASV") => b"227 ok (0,0,0,0,{high,low})\r\n",
                 (None, "LIST" | "RETR" | "STOR") => {
                     self.say(control, b"150 here\r\n")?;
-                    let (mut stream, _) = data.accept().ok()?;
+                    let (mut stream, from) = data.accept().ok()?;
+                    visits.lock().unwrap().push(Visit::Data(from.ip()));
                     if verb == "STOR" {
                         stream.read_to_end(&mut Vec::new()).ok()?;
                     } else {
@@ -153,12 +185,29 @@ impl Script {
 impl CannedServer {
     /// A server that does what a plain one does, to be told otherwise.
     pub(crate) fn script() -> Script {
-        Script { banner: b"220 canned\r\n".into(), answers: HashMap::new(), in_pieces: false }
+        Script {
+            banners: vec![b"220 canned\r\n".into()],
+            answers: HashMap::new(),
+            in_pieces: false,
+        }
     }
 
     /// Every line that has come to it, of all sessions.
     pub(crate) fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap().clone()
+    }
+
+    /// It listens no longer; its sessions go on.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // The one that makes it look.
+        drop(TcpStream::connect(self.address));
+        eventually("it to stop", || TcpStream::connect(self.address).is_err().then_some(()));
+    }
+
+    /// Every connection that has come to it.
+    pub(crate) fn visits(&self) -> Vec<Visit> {
+        self.visits.lock().unwrap().clone()
     }
 
     /// How often it has heard this line.

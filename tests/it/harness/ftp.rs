@@ -50,6 +50,11 @@ impl Ftp {
         Self { stream: BufReader::new(connect(to, None).unwrap()) }
     }
 
+    /// The same from a chosen address.
+    pub(crate) fn knock_from(local: IpAddr, to: SocketAddr) -> Self {
+        Self { stream: BufReader::new(connect(to, Some(local)).unwrap()) }
+    }
+
     /// Connects from a chosen address and reads the banner.
     pub(crate) fn connect_from(local: IpAddr, to: SocketAddr) -> Self {
         Self::over(connect(to, Some(local)).unwrap())

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::dns::Dns;
+use super::namespace::Namespace;
 use super::process::Process;
 use super::servers::{Kind, Server};
 use super::{PATIENCE, address, eventually};
@@ -29,14 +30,21 @@ pub(crate) struct Gateway {
 
 /// A gateway about to be started.
 #[derive(Debug)]
-pub(crate) struct GatewayOptions {
+pub(crate) struct GatewayOptions<'a> {
+    inside: Option<&'a Namespace>,
     /// Lines by section of the configuration.
     sections: BTreeMap<&'static str, Vec<String>>,
     /// Addresses or names, with their ports.
     endpoints: Vec<String>,
 }
 
-impl GatewayOptions {
+impl<'a> GatewayOptions<'a> {
+    /// In another network.
+    pub(crate) fn inside(mut self, namespace: &'a Namespace) -> Self {
+        self.inside = Some(namespace);
+        self
+    }
+
     /// One more endpoint, tried after those before it.
     pub(crate) fn or_to(mut self, server: &Server) -> Self {
         self.endpoints.push(server.address.to_string());
@@ -69,7 +77,8 @@ impl GatewayOptions {
     /// Starts it and waits until it listens.
     pub(crate) fn start(self) -> Gateway {
         let directory = TempDir::with_prefix("ftpgate-gateway-").unwrap();
-        let host = IpAddr::from(address::unused());
+        let host = self.inside.map_or_else(address::unused, |namespace| namespace.address);
+        let host = IpAddr::from(host);
         let (listener, http) = (SocketAddr::new(host, 2121), SocketAddr::new(host, 9121));
         let audit = directory.path().join("audit.jsonl");
         let mut text = String::new();
@@ -91,6 +100,9 @@ impl GatewayOptions {
         fs::write(&configuration, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
         command.args(["serve", "--config"]).arg(configuration);
+        if let Some(namespace) = gateway.inside {
+            command = namespace.wrap(&command);
+        }
         let mut process = Process::start("ftpgate", command, &directory.path().join("log"));
         eventually("the gateway to listen", || {
             assert!(process.is_running(), "ftpgate has ended: {}", process.output());
@@ -102,19 +114,26 @@ impl GatewayOptions {
 
 impl Gateway {
     /// A gateway before this server.
-    pub(crate) fn to(server: &Server) -> GatewayOptions {
+    pub(crate) fn to(server: &Server) -> GatewayOptions<'static> {
         Self::to_address(server.address)
     }
 
     /// A gateway before whatever is at that address.
-    pub(crate) fn to_address(endpoint: SocketAddr) -> GatewayOptions {
-        GatewayOptions { sections: BTreeMap::new(), endpoints: vec![endpoint.to_string()] }
+    pub(crate) fn to_address(endpoint: SocketAddr) -> GatewayOptions<'static> {
+        GatewayOptions {
+            inside: None,
+            sections: BTreeMap::new(),
+            endpoints: vec![endpoint.to_string()],
+        }
     }
 
     /// A gateway before whatever a name with a port stands for.
-    pub(crate) fn to_name(endpoint: &str, dns: &Dns) -> GatewayOptions {
-        let options =
-            GatewayOptions { sections: BTreeMap::new(), endpoints: vec![endpoint.into()] };
+    pub(crate) fn to_name(endpoint: &str, dns: &Dns) -> GatewayOptions<'static> {
+        let options = GatewayOptions {
+            inside: None,
+            sections: BTreeMap::new(),
+            endpoints: vec![endpoint.into()],
+        };
         options.set("dns", &format!("servers = [\"{}\"]", dns.address))
     }
 

@@ -15,8 +15,12 @@ pub(crate) struct Namespace {
     name: String,
     /// Our end of the wire.
     wire: String,
-    /// Its end of the wire.
+    /// Our address on the wire.
+    pub(crate) ours: Ipv4Addr,
+    /// Its address on the wire.
     pub(crate) address: Ipv4Addr,
+    /// A second one.
+    pub(crate) second: Ipv4Addr,
 }
 
 impl Namespace {
@@ -28,20 +32,22 @@ impl Namespace {
             remove_left_behind();
         }
         let name = format!("{PREFIX}{process}-{number}");
-        // The range for benchmarks of network devices (RFC 2544), four addresses for each wire.
-        let block = (process.wrapping_mul(64).wrapping_add(number) % 0x7fff) * 4;
-        let [ours, theirs] = [1, 2]
+        // The range for benchmarks of network devices (RFC 2544), eight addresses for each wire.
+        let block = (process.wrapping_mul(64).wrapping_add(number) % 0x3fff) * 8;
+        let [ours, theirs, second] = [1, 2, 3]
             .map(|end| Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + block + end));
         // A device's name has at most 15 characters.
         let (near, far) = (format!("fg{process}n{number}"), "wire");
         run(&["ip", "netns", "add", &name]);
-        let namespace = Self { name, wire: near, address: theirs };
+        let namespace = Self { name, wire: near, ours, address: theirs, second };
         let name = &*namespace.name;
         let near = &*namespace.wire;
         run(&["ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", name]);
-        run(&["ip", "address", "add", &format!("{ours}/30"), "dev", near]);
+        run(&["ip", "address", "add", &format!("{ours}/29"), "dev", near]);
         run(&["ip", "link", "set", near, "up"]);
-        namespace.run(&["ip", "address", "add", &format!("{theirs}/30"), "dev", far]);
+        for address in [theirs, second] {
+            namespace.run(&["ip", "address", "add", &format!("{address}/29"), "dev", far]);
+        }
         namespace.run(&["ip", "link", "set", far, "up"]);
         namespace.run(&["ip", "link", "set", "lo", "up"]);
         namespace
