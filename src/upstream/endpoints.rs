@@ -25,7 +25,7 @@ pub(super) type Snapshot = Arc<[Arc<Endpoint>]>;
 #[derive(Debug)]
 pub(super) struct Endpoints {
     /// What each `[[upstream.endpoint]]` stands for now, in the order of the configuration.
-    sets: Mutex<Vec<Vec<(SocketAddr, Option<Arc<str>>)>>>,
+    sets: Mutex<Vec<Vec<Found>>>,
     now: watch::Sender<Snapshot>,
     /// The last session of a draining endpoint has ended.
     left: Arc<Notify>,
@@ -33,6 +33,9 @@ pub(super) struct Endpoints {
     probed: bool,
     metrics: Metrics,
 }
+
+/// An address and its zone, if that is known.
+type Found = (SocketAddr, Option<Arc<str>>);
 
 /// One upstream address.
 #[derive(Debug)]
@@ -111,7 +114,7 @@ impl Endpoints {
             *set = addresses.iter().map(|&address| (address, zone.cloned())).collect();
         }
         // An address may be there under several names, of which one tells its zone.
-        let mut wanted: Vec<(SocketAddr, Option<Arc<str>>)> = Vec::new();
+        let mut wanted: Vec<Found> = Vec::new();
         for (address, zone) in sets.iter().flatten() {
             match wanted.iter_mut().find(|(known, _)| known == address) {
                 Some((_, known)) => *known = known.take().or_else(|| zone.clone()),

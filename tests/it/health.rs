@@ -1,6 +1,7 @@
 //! Probes by schedule: what they make of an endpoint, where it is told, and what they leave alone.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,8 +34,11 @@ fn becomes(gateway: &Gateway, state: &str) -> Value {
     })
 }
 
-/// Listens, and does with each connection what it is told.
-fn listen(serve: fn(std::net::TcpStream)) -> SocketAddr {
+/// What a server does with a connection.
+type Serve = fn(TcpStream);
+
+/// Listens, and does that with each connection.
+fn listen(serve: Serve) -> SocketAddr {
     let listener = TcpListener::bind((address::unused(), 2121)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -145,8 +149,7 @@ fn a_client_that_fails_hastens_the_next_probe() {
 
 #[test]
 fn what_never_answers_answers_nonsense_or_too_much_is_told_apart_in_bounded_time_and_memory() {
-    use std::io::{Read, Write};
-    let cases: [(fn(std::net::TcpStream), &str); 5] = [
+    let cases: [(Serve, &str); 5] = [
         (|mut stream| drop(stream.read(&mut [0])), "banner: nothing within 300ms"),
         (
             |mut stream| drop(stream.write_all(b"SSH-2.0-hello\r\n")),

@@ -412,10 +412,13 @@ impl Secret {
     }
 
     fn into_config(self) -> Option<config::Secret> {
-        let source = (self.file.map(SecretSource::File))
-            .or(self.environment.map(SecretSource::Environment))
-            .or(self.credential.map(SecretSource::Credential))
-            .or(self.secret.map(SecretSource::SecretsManager))?;
+        let sources = [
+            self.file.map(SecretSource::File),
+            self.environment.map(SecretSource::Environment),
+            self.credential.map(SecretSource::Credential),
+            self.secret.map(SecretSource::SecretsManager),
+        ];
+        let source = sources.into_iter().flatten().next()?;
         Some(config::Secret { source, key: self.key, refresh: self.refresh })
     }
 }
