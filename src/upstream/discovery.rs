@@ -13,6 +13,8 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use hickory_resolver::{Resolver, TokioResolver};
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
@@ -53,8 +55,11 @@ pub(super) struct Name {
 }
 
 /// What a lookup gave.
+#[derive(Default)]
 struct Answer {
     addresses: BTreeSet<IpAddr>,
+    /// Addresses that must not be connected to.
+    refused: BTreeSet<IpAddr>,
     /// From now on.
     ttl: Duration,
 }
@@ -95,7 +100,7 @@ impl Discovery {
                     }
                     failures = 0;
                     if known != before {
-                        endpoints.set(name.entry, &self.usable(&name, &known), name.zone.as_ref());
+                        endpoints.set(name.entry, &known.used(&name), name.zone.as_ref());
                     }
                     ttl.clamp(self.dns.min_ttl, self.dns.max_ttl)
                 }
@@ -114,7 +119,7 @@ impl Discovery {
     }
 
     /// Asks for both kinds of addresses. Each keeps its last good answer while it fails; one that
-    /// has none any more is given up only if the other has some.
+    /// has none any more that can be used is given up only if the other has some.
     async fn resolve(&self, name: &Name, known: &mut Known) -> Result<Duration, String> {
         let ask = |wanted: bool, kind| async move {
             if wanted { Some(self.lookup(name, kind).await) } else { None }
@@ -124,11 +129,16 @@ impl Discovery {
             ask(self.dns.family != Family::Ipv4, RecordType::AAAA),
         );
         let answers: Vec<&Result<Answer, String>> = ipv4.iter().chain(&ipv6).collect();
-        let ttls = answers.iter().filter_map(|answer| answer.as_ref().ok());
-        let good = ttls.filter(|answer| !answer.addresses.is_empty());
+        let answered: Vec<&Answer> =
+            answers.iter().filter_map(|answer| answer.as_ref().ok()).collect();
+        if !answered.is_empty() {
+            let refused = answered.iter().flat_map(|answer| &answer.refused).copied().collect();
+            known.refuse(name, refused);
+        }
+        let good = answered.iter().filter(|answer| !answer.addresses.is_empty());
         let Some(ttl) = good.map(|answer| answer.ttl).min() else {
             let why = answers.iter().find_map(|answer| answer.as_ref().err());
-            return Err(why.map_or_else(|| "it has no addresses".to_owned(), Clone::clone));
+            return Err(why.map_or_else(|| "it has no address to use".to_owned(), Clone::clone));
         };
         if let Some(Ok(answer)) = ipv4 {
             known.ipv4 = answer.addresses;
@@ -149,7 +159,7 @@ impl Discovery {
         match timeout(limit, self.resolver.lookup(query, kind)).await {
             Err(_) => Err("no name server answers".into()),
             Ok(Err(error)) if error.is_no_records_found() && !error.is_nx_domain() => {
-                Ok(Answer { addresses: BTreeSet::new(), ttl: Duration::ZERO })
+                Ok(Answer::default())
             }
             Ok(Err(error)) => Err(error.to_string()),
             Ok(Ok(lookup)) => {
@@ -158,33 +168,13 @@ impl Discovery {
                     RData::AAAA(address) => Some(IpAddr::V6(address.0)),
                     _ => None,
                 };
-                let addresses =
-                    lookup.answers().iter().filter_map(|record| address(&record.data)).collect();
+                let answers = lookup.answers().iter().filter_map(|record| address(&record.data));
+                let (addresses, refused) = answers
+                    .partition(|&ip| is_usable(ip) && !self.is_own(SocketAddr::new(ip, name.port)));
                 let ttl = lookup.valid_until().saturating_duration_since(std::time::Instant::now());
-                Ok(Answer { addresses, ttl })
+                Ok(Answer { addresses, refused, ttl })
             }
         }
-    }
-
-    /// The addresses that may be connected to, at most [`MAX_ADDRESSES`].
-    fn usable(&self, name: &Name, known: &Known) -> Vec<SocketAddr> {
-        let mut usable = Vec::new();
-        for &ip in known.ipv4.iter().chain(&known.ipv6) {
-            let address = SocketAddr::new(ip, name.port);
-            if !is_usable(ip) || self.is_own(address) {
-                warn!(name = name.name, %address, "an address that is no FTP server's, or this node's own, is not used");
-            } else if usable.len() == MAX_ADDRESSES {
-                warn!(
-                    name = name.name,
-                    used = MAX_ADDRESSES,
-                    "the name has more addresses than are used"
-                );
-                break;
-            } else {
-                usable.push(address);
-            }
-        }
-        usable
     }
 
     /// Whether a connection to that address would come back to one of our listeners.
@@ -193,9 +183,22 @@ impl Discovery {
             reaches(address, listener)
                 || (address.port() == listener.port()
                     && listener.ip().is_unspecified()
-                    && std::net::UdpSocket::bind((address.ip(), 0)).is_ok())
+                    && is_ours(address.ip()))
         })
     }
+}
+
+/// Whether a network interface has that address. To bind it proves nothing: the kernel may have
+/// been told to let everything be bound (net.ipv4.ip_nonlocal_bind), as it is on many nodes that
+/// share an address.
+fn is_ours(ip: IpAddr) -> bool {
+    let Ok(mut interfaces) = getifaddrs() else { return false };
+    interfaces.any(|interface| {
+        let address = interface.address.as_ref();
+        let ipv4 = address.and_then(SockaddrStorage::as_sockaddr_in).map(|at| at.ip().into());
+        let ipv6 = address.and_then(SockaddrStorage::as_sockaddr_in6).map(|at| at.ip().into());
+        ipv4.or(ipv6) == Some(ip)
+    })
 }
 
 /// The last good answers for one name.
@@ -203,6 +206,33 @@ impl Discovery {
 struct Known {
     ipv4: BTreeSet<IpAddr>,
     ipv6: BTreeSet<IpAddr>,
+    /// What the latest answers had besides.
+    refused: BTreeSet<IpAddr>,
+}
+
+impl Known {
+    /// Tells of each address once that it is not used.
+    fn refuse(&mut self, name: &Name, refused: BTreeSet<IpAddr>) {
+        for address in refused.difference(&self.refused).take(MAX_ADDRESSES) {
+            warn!(name = name.name, %address, "an address that is no FTP server's, or this node's own, is not used");
+        }
+        self.refused = refused;
+    }
+
+    /// At most [`MAX_ADDRESSES`].
+    fn used(&self, name: &Name) -> Vec<SocketAddr> {
+        let all = self.ipv4.len() + self.ipv6.len();
+        if all > MAX_ADDRESSES {
+            warn!(
+                name = name.name,
+                all,
+                used = MAX_ADDRESSES,
+                "the name has more addresses than are used"
+            );
+        }
+        let used = self.ipv4.iter().chain(&self.ipv6).take(MAX_ADDRESSES);
+        used.map(|&ip| SocketAddr::new(ip, name.port)).collect()
+    }
 }
 
 /// The zone in a zonal name of a VPC endpoint, `vpce-<id>-<hash>-<zone>.…`.

@@ -131,6 +131,7 @@ impl Endpoints {
             });
             if endpoint.draining.swap(false, Ordering::Relaxed) {
                 info!(endpoint = %address, "endpoint is back");
+                endpoint.show();
             }
             lock(&endpoint.known).zone = zone;
             next.push(endpoint);
@@ -142,6 +143,7 @@ impl Endpoints {
             if !endpoint.draining.swap(true, Ordering::Relaxed) {
                 let sessions = endpoint.sessions();
                 info!(endpoint = %endpoint.address, sessions, "endpoint is no longer there: it gets no new session");
+                endpoint.show();
             }
             next.push(Arc::clone(endpoint));
         }

@@ -80,9 +80,10 @@ impl Sources {
         fitting
     }
 
-    /// The address that a probe uses.
+    /// The address that a probe uses: the one with the fewest connections, as one without ports
+    /// left says nothing about the endpoint.
     pub(super) fn for_probe(&self, endpoint: SocketAddr) -> Option<IpAddr> {
-        self.fitting(endpoint).find_map(|source| source.address)
+        self.fitting(endpoint).min_by_key(|source| source.count.0.get())?.address
     }
 
     /// Those of the endpoint's family.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
 use crate::harness::canned::{CannedServer, Script, Visit};
+use crate::harness::dns::Dns;
 use crate::harness::ftp::Ftp;
 use crate::harness::gateway::{Gateway, GatewayOptions};
 use crate::harness::namespace::Namespace;
@@ -81,6 +82,52 @@ fn source_hash_keeps_a_client_at_its_server_and_moves_only_those_of_a_lost_one()
         moved += usize::from(now != first[&number] && first[&number] != 2);
     }
     assert_eq!(moved, 0, "clients of servers that are still there have moved");
+}
+
+#[test]
+fn prefer_zone_leaves_the_zone_only_while_its_server_is_lost() {
+    let zonal = |zone: &str| {
+        format!(
+            "vpce-0123456789abcdef0-abcdefgh-{zone}.server.transfer.ap-northeast-1.vpce.amazonaws.com"
+        )
+    };
+    let (far_name, near_name) = (zonal("ap-northeast-1a"), zonal("ap-northeast-1c"));
+    let far = CannedServer::script().banner(b"220 far\r\n").start();
+    let near = CannedServer::script().banner(b"220 near\r\n");
+    let near_server = near.clone().start();
+    let dns = Dns::start();
+    dns.set(&far_name, &[far.address.ip()], 60);
+    dns.set(&near_name, &[near_server.address.ip()], 60);
+    let gateway = Gateway::to_name(&format!("{far_name}:2121"), &dns)
+        .or_to_name(&format!("{near_name}:2121"))
+        .set("node", "zone = \"ap-northeast-1c\"")
+        .set("upstream", "retry_after = \"100ms\"")
+        .set("probe", "interval = \"100ms\"")
+        .start();
+    let banner = || Ftp::knock(gateway.address).reply().text.trim_end().to_owned();
+    let both = |state: [&str; 2]| {
+        eventually("the endpoints to be so", || {
+            let (_, endpoints) = gateway.endpoints();
+            let is = |index: usize| {
+                endpoints.get(index)?.contains(&format!(" {} ", state[index])).then_some(())
+            };
+            is(0).and(is(1))
+        });
+    };
+    both(["healthy", "healthy"]);
+    let mut kept: Vec<Ftp> = (0..5).map(|_| Ftp::connect(gateway.address)).collect();
+    assert_eq!(banner(), "220 near", "however many sessions it has");
+    near_server.stop();
+    for _ in 0..5 {
+        assert_eq!(banner(), "220 far");
+    }
+    both(["healthy", "unhealthy"]);
+    let _near_again = near.start_at(near_server.address);
+    both(["healthy", "healthy"]);
+    assert_eq!(banner(), "220 near");
+    for client in &mut kept {
+        client.command("NOOP").expect(&[200]);
+    }
 }
 
 #[test]
@@ -167,6 +214,33 @@ fn a_source_address_without_ports_left_hands_over_to_the_next() {
     let endpoint = gateway.endpoints().1;
     assert!(endpoint[0].contains(" healthy 16"), "it is not the endpoint's fault: {endpoint:?}");
     drop(clients);
+}
+
+#[test]
+fn one_source_address_without_ports_left_makes_no_endpoint_unhealthy() {
+    // All clients come from one address: it leaves from the first source or from the second.
+    for first in [true, false] {
+        let wire = Namespace::new();
+        wire.run(&["sysctl", "-q", "net.ipv4.ip_local_port_range=40000 40063"]);
+        let server = CannedServer::script().start_at((wire.ours, 2121).into());
+        let sources = if first { [wire.address, wire.second] } else { [wire.second, wire.address] };
+        let gateway = Gateway::to_address(server.address)
+            .set(
+                "upstream",
+                &format!("source_addresses = [\"{}\", \"{}\"]", sources[0], sources[1]),
+            )
+            .set("probe", "interval = \"100ms\"")
+            .inside(&wire)
+            .start();
+        let _clients: Vec<Ftp> = (0..80).map(|_| Ftp::connect(gateway.address)).collect();
+        assert!(gateway.metric("ftpgate_port_allocation_errors_total") >= 1.0);
+        let before = server.times("QUIT");
+        eventually("ten probes more", || {
+            assert!(!gateway.log().contains("probe failed"), "{}", gateway.log());
+            (server.times("QUIT") >= before + 10).then_some(())
+        });
+        assert_eq!(gateway.get("/readyz").0, 200);
+    }
 }
 
 #[test]

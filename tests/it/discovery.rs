@@ -7,6 +7,7 @@ use crate::harness::canned::{CONTENT, CannedServer};
 use crate::harness::dns::{Dns, Failure};
 use crate::harness::ftp::Ftp;
 use crate::harness::gateway::Gateway;
+use crate::harness::namespace::Namespace;
 use crate::harness::{address, eventually};
 
 const NAME: &str = "ftp.example.test";
@@ -125,6 +126,33 @@ fn an_address_that_is_gone_keeps_its_sessions_and_gets_no_new_one() {
 }
 
 #[test]
+fn an_address_that_comes_back_while_it_drains_gets_clients_again() {
+    let (dns, away, other) = (Dns::start(), server("away"), server("other"));
+    dns.set(NAME, &[ip(&away), ip(&other)], 1);
+    let gateway = Gateway::to_name(AT, &dns).set("upstream", "choice = \"least-sessions\"").start();
+    let mut kept: Vec<Ftp> = (0..2).map(|_| Ftp::connect(gateway.address)).collect();
+    let series = format!("ftpgate_endpoint_healthy{{endpoint=\"{}\"}}", away.address);
+    let is = |state: &str, healthy: f64| {
+        let expected = format!("{} {state} 1", away.address);
+        eventually(state, || {
+            let told = gateway.endpoints().1.contains(&expected);
+            (told && gateway.metric(&series) == healthy).then_some(())
+        });
+    };
+    is("healthy", 1.0);
+    dns.set(NAME, &[ip(&other)], 1);
+    is("draining", 0.0);
+    kept.push(Ftp::connect(gateway.address));
+    dns.set(NAME, &[ip(&away), ip(&other)], 1);
+    is("healthy", 1.0);
+    gateway.logs("endpoint is back");
+    assert_eq!(answerer(&gateway), "220 away", "it has fewer sessions than the other");
+    for client in &mut kept {
+        client.command("NOOP").expect(&[200]);
+    }
+}
+
+#[test]
 fn a_name_that_does_not_resolve_yet_is_said_and_then_served() {
     let (dns, server) = (Dns::start(), server("late"));
     dns.fail(Some(Failure::ServFail));
@@ -166,6 +194,67 @@ fn both_families_are_found_and_a_zonal_name_tells_the_zone() {
         let (_, body) = gateway.get("/readyz");
         assert!(body.contains("\"[::1]:2121\",\"zone\":\"ap-northeast-1c\""), "{body}");
     }
+}
+
+#[test]
+fn the_family_says_which_addresses_are_used() {
+    let four = server("four");
+    let six = CannedServer::script().banner(b"220 six\r\n");
+    let six = six.start_at("[::1]:0".parse().unwrap());
+    let dns = Dns::start();
+    dns.set(NAME, &[ip(&four), ip(&six)], 60);
+    for (family, server, banner) in [("ipv4", &four, "220 four"), ("ipv6", &six, "220 six")] {
+        let gateway = Gateway::to_name(&format!("{NAME}:{}", server.address.port()), &dns)
+            .set("dns", &format!("family = \"{family}\""))
+            .start();
+        let mut client = Ftp::knock(gateway.address);
+        assert_eq!(client.reply().text.trim_end(), banner);
+        client.log_in_as("anyone");
+        let (listing, reply) = client.download("LIST");
+        assert_eq!((listing.as_slice(), reply.code), (CONTENT, 226), "{family}");
+        assert_eq!(gateway.endpoints().1, [format!("{} healthy 1", server.address)]);
+    }
+}
+
+#[test]
+fn an_answer_too_large_for_udp_is_fetched_whole() {
+    let dns = Dns::start();
+    let addresses: Vec<IpAddr> =
+        (1..=64).map(|last| format!("fd00::{last:x}").parse().unwrap()).collect();
+    dns.set(NAME, &addresses, 60);
+    let gateway = Gateway::to_name(AT, &dns).start();
+    eventually("an answer", || (!gateway.endpoints().1.is_empty()).then_some(()));
+    assert_eq!(gateway.endpoints().1.len(), 64);
+}
+
+#[test]
+fn an_answer_of_which_nothing_can_be_used_takes_nothing_away() {
+    let (dns, server) = (Dns::start(), server("the true one"));
+    dns.set(NAME, &[ip(&server)], 1);
+    let gateway = Gateway::to_name(AT, &dns).start();
+    assert_eq!(answerer(&gateway), "220 the true one");
+    // What a resolver that blocks names answers.
+    dns.set(NAME, &["0.0.0.0".parse().unwrap(), "::".parse().unwrap()], 1);
+    gateway.logs("is not used");
+    let before = dns.lookups(NAME);
+    eventually("two more lookups", || (dns.lookups(NAME) >= before + 2).then_some(()));
+    assert_eq!(gateway.endpoints(), (200, vec![format!("{} healthy 0", server.address)]));
+    assert_eq!(answerer(&gateway), "220 the true one");
+}
+
+#[test]
+fn a_listener_everywhere_knows_which_addresses_are_its_own() {
+    let zone = Namespace::new();
+    // Nodes that share an address are often allowed to bind what they do not have.
+    zone.run(&["sysctl", "-q", "net.ipv4.ip_nonlocal_bind=1"]);
+    let dns = Dns::start_at(zone.ours.into());
+    let server = CannedServer::script().banner(b"220 elsewhere\r\n");
+    let server = server.start_at((zone.ours, 2121).into());
+    dns.set(NAME, &[zone.address.into(), zone.second.into(), zone.ours.into()], 60);
+    let gateway = Gateway::to_name(AT, &dns).inside(&zone).everywhere().start();
+    let mut client = Ftp::knock(gateway.address);
+    assert_eq!(client.reply().text, "220 elsewhere\r\n");
+    assert_eq!(gateway.endpoints().1, [format!("{} healthy 1", server.address)]);
 }
 
 #[test]

@@ -77,6 +77,24 @@ fn an_endpoint_goes_and_comes_and_it_is_told_everywhere() {
 }
 
 #[test]
+fn an_endpoint_that_dies_is_told_within_fall_intervals_though_no_client_comes() {
+    let server = CannedServer::script().start();
+    let gateway = probing(server.address, "banner").set("probe", "fall = 3").start();
+    becomes(&gateway, "healthy");
+    server.stop();
+    let died = Instant::now();
+    let down = becomes(&gateway, "unhealthy");
+    let took = died.elapsed();
+    // The next probe may be a whole interval away, and each interval a fifth longer.
+    assert!(took < Duration::from_millis(3 * 120) + Duration::from_secs(1), "{took:?}");
+    assert!(down["reason"].as_str().unwrap().starts_with("connect: "), "{down}");
+    let failed =
+        format!("ftpgate_probes_total{{endpoint=\"{}\",result=\"connect\"}}", server.address);
+    assert!(gateway.metric(&failed) >= 3.0, "one failed probe is not enough");
+    println!("told {took:?} after its death");
+}
+
+#[test]
 fn one_failed_probe_is_not_enough_and_a_row_of_them_is() {
     // Every second session is refused: never three in a row.
     let server = CannedServer::script().banners(&[b"220 yes\r\n", b"421 no\r\n"]).start();

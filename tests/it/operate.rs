@@ -291,7 +291,7 @@ fn readiness_follows_the_servers() {
     assert_eq!(gateway.get("/livez").0, 200, "a restart would not help");
     let _server = CannedServer::script().start_at(endpoint);
     Ftp::connect(gateway.address).command(&format!("PASS {PASSWORD}"));
-    assert_eq!(ready(), (200, "1 of 1 answered when last asked".into()));
+    assert_eq!(ready(), (200, "1 of 1 healthy".into()));
     for (result, count) in [("connect-error", 3.0), ("ok", 1.0)] {
         let series = format!(
             "ftpgate_upstream_connects_total{{endpoint=\"{endpoint}\",result=\"{result}\"}}"

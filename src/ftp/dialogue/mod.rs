@@ -336,6 +336,7 @@ impl Dialogue {
         if matches!(self.link, Link::Replaying { .. }) {
             return self.handle_replay_reply(&reply);
         }
+        self.note_answer();
         if reply.code() == 421 {
             self.finish_unanswered(Outcome::UpstreamFailed, None);
             self.tell(reply);

@@ -23,7 +23,8 @@ use crate::ftp::SessionEnd;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::reply::Reply;
 
-/// How many connections may be tried for one resume.
+/// How many connections may be tried for one command: one that kills its server would else be sent
+/// to server after server for ever, with a login each time.
 const ATTEMPTS: u8 = 3;
 /// Settings that are remembered; a client has a handful.
 const SETTINGS_LIMIT: usize = 16;
@@ -50,6 +51,8 @@ pub(super) struct Memory {
     host: Option<Line>,
     /// USER, PASS and ACCT, as far as they were accepted.
     login: Vec<Line>,
+    /// Connections made since an upstream last answered a command.
+    attempts: u8,
     /// In the order in which they were first made.
     settings: Vec<(Vec<u8>, Line)>,
     directory: Vec<Line>,
@@ -311,7 +314,7 @@ impl Dialogue {
         }
         self.requeue(command.clone());
         if matches!(self.link, Link::Lost) {
-            self.reconnect(1);
+            self.reconnect(self.memory.as_ref().map_or(0, |memory| memory.attempts) + 1);
         }
         true
     }
@@ -326,10 +329,13 @@ impl Dialogue {
 
     /// Sends the next line of the replay, or takes up the session again after the last.
     fn replay(&mut self) {
-        let Link::Replaying { steps, .. } = &self.link else { return };
+        let Link::Replaying { steps, attempt } = &self.link else { return };
         if let Some(step) = steps.front() {
             self.actions.push_back(Action::ToUpstream(step.line.to_vec()));
             return;
+        }
+        if let Some(memory) = &mut self.memory {
+            memory.attempts = *attempt;
         }
         self.link = Link::Up;
         self.actions.push_back(Action::Resume { succeeded: true });
@@ -366,6 +372,13 @@ impl Dialogue {
             self.give_up_resume("The FTP server no longer accepts the login of this session.");
         } else {
             self.give_up_resume("The FTP server no longer accepts the settings of this session.");
+        }
+    }
+
+    /// The upstream has answered a command of the client's.
+    pub(super) fn note_answer(&mut self) {
+        if let Some(memory) = &mut self.memory {
+            memory.attempts = 0;
         }
     }
 

@@ -84,9 +84,10 @@ impl Script {
         self.start_at((address::unused(), 2121).into())
     }
 
-    /// Starts it where the gateway expects it.
+    /// Starts it where the gateway expects it, or at any port for 0.
     pub(crate) fn start_at(self, address: SocketAddr) -> CannedServer {
         let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
         let data = Arc::new(TcpListener::bind((address.ip(), 0)).unwrap());
         let server = CannedServer {
             address,

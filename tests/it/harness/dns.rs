@@ -50,7 +50,11 @@ struct Zone {
 impl Dns {
     /// A server that knows no name yet.
     pub(crate) fn start() -> Self {
-        let ip = address::unused();
+        Self::start_at(address::unused().into())
+    }
+
+    /// The same where another network reaches it.
+    pub(crate) fn start_at(ip: IpAddr) -> Self {
         let zone = Arc::new(Mutex::new(Zone::default()));
         let handler = Handler(Arc::clone(&zone));
         let running = CancellationToken::new();

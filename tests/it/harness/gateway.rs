@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
@@ -32,6 +32,7 @@ pub(crate) struct Gateway {
 #[derive(Debug)]
 pub(crate) struct GatewayOptions<'a> {
     inside: Option<&'a Namespace>,
+    everywhere: bool,
     /// Lines by section of the configuration.
     sections: BTreeMap<&'static str, Vec<String>>,
     /// Addresses or names, with their ports.
@@ -42,6 +43,12 @@ impl<'a> GatewayOptions<'a> {
     /// In another network.
     pub(crate) fn inside(mut self, namespace: &'a Namespace) -> Self {
         self.inside = Some(namespace);
+        self
+    }
+
+    /// Listening at every address of its network, which had better be its own.
+    pub(crate) fn everywhere(mut self) -> Self {
+        self.everywhere = true;
         self
     }
 
@@ -92,7 +99,11 @@ impl<'a> GatewayOptions<'a> {
         for (section, lines) in &gateway.sections {
             text += &format!("[{section}]\n{}\n", lines.join("\n"));
         }
-        text += &format!("[[listener]]\naddress = \"{listener}\"\n");
+        let bound = match gateway.everywhere {
+            true => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), listener.port()),
+            false => listener,
+        };
+        text += &format!("[[listener]]\naddress = \"{bound}\"\n");
         for endpoint in &gateway.endpoints {
             text += &format!("[[upstream.endpoint]]\naddress = \"{endpoint}\"\n");
         }
@@ -106,7 +117,7 @@ impl<'a> GatewayOptions<'a> {
         let mut process = Process::start("ftpgate", command, &directory.path().join("log"));
         eventually("the gateway to listen", || {
             assert!(process.is_running(), "ftpgate has ended: {}", process.output());
-            process.output().contains(&format!("listening: {listener}")).then_some(())
+            process.output().contains(&format!("listening: {bound}")).then_some(())
         });
         Gateway { address: listener, http, audit, process, directory }
     }
@@ -122,6 +133,7 @@ impl Gateway {
     pub(crate) fn to_address(endpoint: SocketAddr) -> GatewayOptions<'static> {
         GatewayOptions {
             inside: None,
+            everywhere: false,
             sections: BTreeMap::new(),
             endpoints: vec![endpoint.to_string()],
         }
@@ -131,6 +143,7 @@ impl Gateway {
     pub(crate) fn to_name(endpoint: &str, dns: &Dns) -> GatewayOptions<'static> {
         let options = GatewayOptions {
             inside: None,
+            everywhere: false,
             sections: BTreeMap::new(),
             endpoints: vec![endpoint.into()],
         };

@@ -199,6 +199,37 @@ fn a_replay_that_is_refused_ends_the_session_and_one_that_is_cut_is_tried_again(
 }
 
 #[test]
+fn a_command_that_kills_every_server_ends_the_session_and_one_answer_makes_good() {
+    let mut script = settled();
+    for _ in 0..2 {
+        lose(&mut script, &[]);
+        script.line("SIZE f", &["Reconnect"]);
+        for _ in 0..2 {
+            replay(&mut script);
+            script.reply("250 ok", &["Resume { succeeded: true }", "> SIZE f"]);
+            lose(&mut script, &["Reconnect"]);
+        }
+        replay(&mut script);
+        script.reply("250 ok", &["Resume { succeeded: true }", "> SIZE f"]);
+        script.reply("213 7", &["< 213 7"]);
+    }
+    script.line("SIZE g", &["> SIZE g"]);
+    for _ in 0..3 {
+        lose(&mut script, &["Reconnect"]);
+        replay(&mut script);
+        script.reply("250 ok", &["Resume { succeeded: true }", "> SIZE g"]);
+    }
+    lose(
+        &mut script,
+        &[
+            "Resume { succeeded: false }",
+            "< 421 The FTP server closed the connection.",
+            "Close(UpstreamClosed)",
+        ],
+    );
+}
+
+#[test]
 fn a_long_walk_through_directories_is_shortened_by_asking_where_it_led() {
     let mut script = Script::logged_in();
     for step in 1..=33 {
