@@ -46,8 +46,7 @@ impl Bucket {
         let mut body = match answer {
             Ok(object) => object.body,
             Err(error) => {
-                let missing =
-                    error.as_service_error().is_some_and(|error| error.is_no_such_key());
+                let missing = error.as_service_error().is_some_and(|error| error.is_no_such_key());
                 return if missing { Ok(None) } else { Err(AwsError::of(SERVICE, &error)) };
             }
         };
@@ -92,7 +91,7 @@ impl Bucket {
     }
 
     async fn client(&self) -> Result<&Client, AwsError> {
-        let make = async || {
+        let make = || async {
             let config = sdk_config(self.timeout).await?;
             // What is no bucket's host name in DNS has the bucket in the path.
             let elsewhere = config.endpoint_url().is_some()

@@ -30,7 +30,7 @@ impl SecretsManager {
     ///
     /// [`AwsError`]; its code is `ResourceNotFoundException` if there is no such secret.
     pub async fn get(&self, id: &str) -> Result<Option<SecretString>, AwsError> {
-        let make = async || Ok(Client::new(&sdk_config(self.timeout).await?));
+        let make = || async { Ok(Client::new(&sdk_config(self.timeout).await?)) };
         let client = self.client.get_or_try_init(make).await?;
         let answer = client.get_secret_value().secret_id(id).send().await;
         let answer = answer.map_err(|error| AwsError::of(SERVICE, &error))?;

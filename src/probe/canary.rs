@@ -55,9 +55,12 @@ impl Canaries {
         let inner = &self.inner;
         let number = inner.made.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}{:016x}{number:08x}", inner.prefix, inner.process);
-        let content =
-            [name.as_bytes(), DELICATE, &std::array::from_fn::<u8, RANDOM, _>(|_| fastrand::u8(..))]
-                .concat();
+        let content = [
+            name.as_bytes(),
+            DELICATE,
+            &std::array::from_fn::<u8, RANDOM, _>(|_| fastrand::u8(..)),
+        ]
+        .concat();
         inner.under_way().insert(name.clone());
         Canary { name, content, inner: Arc::clone(inner) }
     }
@@ -125,7 +128,10 @@ mod tests {
             let canary = Canaries::new(node).make();
             assert!(canary.name.len() <= 255, "{}", canary.name);
             assert!(
-                canary.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)),
+                canary
+                    .name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)),
                 "{}",
                 canary.name
             );

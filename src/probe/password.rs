@@ -129,8 +129,11 @@ impl Password {
     }
 
     fn key(&self) -> Option<&str> {
-        let transfer = matches!(self.config.source, SecretSource::SecretsManager(_));
-        self.config.key.as_deref().or(transfer.then_some(TRANSFER_KEY))
+        match (&self.config.key, &self.config.source) {
+            (Some(key), _) => Some(key),
+            (None, SecretSource::SecretsManager(_)) => Some(TRANSFER_KEY),
+            (None, _) => None,
+        }
     }
 
     async fn content(&self) -> Result<SecretString, String> {
@@ -143,7 +146,9 @@ impl Password {
             SecretSource::File(path) => read_file(path.clone()).await,
             SecretSource::Credential(name) => {
                 let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
-                    format!("$CREDENTIALS_DIRECTORY is not set: add LoadCredential={name}:… to the unit")
+                    format!(
+                        "$CREDENTIALS_DIRECTORY is not set: add LoadCredential={name}:… to the unit"
+                    )
                 })?;
                 read_file(Path::new(&directory).join(name)).await
             }

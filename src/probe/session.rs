@@ -7,12 +7,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use suppaftp::tokio::AsyncFtpStream;
+use suppaftp::tokio::{AsyncFtpStream, AsyncNoTlsStream, TransferStream};
 use suppaftp::types::{FileType, Response};
 use suppaftp::{FtpError, FtpResult, Mode, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::greeting;
 
@@ -21,8 +21,6 @@ const PORT_RETRIES: u32 = 3;
 const PORT_PAUSE: Duration = Duration::from_millis(100);
 /// A listing that is longer is not worth its while every few seconds.
 const LISTING_SIZE: usize = 16 * 1024 * 1024;
-/// How long an endpoint may take to say goodbye.
-const GOODBYE: Duration = Duration::from_millis(500);
 /// How much of an endpoint's own words goes into a reason, in characters.
 const WORDS: usize = 120;
 
@@ -40,15 +38,22 @@ pub(super) enum LoginError {
     Failed(String),
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Transfer<'a> {
+    List,
+    Store(&'a str),
+}
+
 impl Session {
     /// Reads the banner. Data connections will leave from `source`, too, and go nowhere but to the
     /// endpoint itself.
     pub(super) async fn greet(stream: TcpStream, source: Option<IpAddr>) -> Result<Self, String> {
         greeting::skip_preliminary(&stream).await?;
-        let ftp = AsyncFtpStream::connect_with_stream(stream).await.map_err(|error| match error {
-            FtpError::UnexpectedResponse(reply) => greeting::refusal(code(&reply)),
-            error => told(error),
-        })?;
+        let ftp =
+            AsyncFtpStream::connect_with_stream(stream).await.map_err(|error| match error {
+                FtpError::UnexpectedResponse(reply) => greeting::refusal(code(&reply)),
+                error => told(error),
+            })?;
         let mut ftp = ftp.passive_stream_builder(move |address| {
             Box::pin(async move {
                 let stream = greeting::connect(address, source).await;
@@ -81,10 +86,7 @@ impl Session {
     pub(super) async fn list(&mut self, directory: &str) -> Result<(), String> {
         let cwd = self.ftp.cwd(directory).await;
         cwd.map_err(|error| format!("CWD to probe.directory: {}", told(error)))?;
-        let open = async |ftp: &mut AsyncFtpStream| {
-            ftp.custom_data_command("LIST", &[Status::AlreadyOpen, Status::AboutToSend]).await
-        };
-        let (_, mut listing) = self.transfer(open).await.map_err(told)?;
+        let mut listing = self.open(Transfer::List).await.map_err(told)?;
         let mut size = 0;
         loop {
             let mut bytes = [0; 4096];
@@ -106,8 +108,7 @@ impl Session {
     /// Stores a file where [`Session::list`] has gone, byte for byte.
     pub(super) async fn store(&mut self, name: &str, content: &[u8]) -> Result<(), String> {
         self.ftp.transfer_type(FileType::Binary).await.map_err(told)?;
-        let open = async |ftp: &mut AsyncFtpStream| ftp.put_with_stream(name).await;
-        let mut file = self.transfer(open).await.map_err(told)?;
+        let mut file = self.open(Transfer::Store(name)).await.map_err(told)?;
         let written = file.write_all(content).await;
         written.map_err(|error| format!("the upload broke off: {error}"))?;
         file.finish().await.map_err(told)
@@ -120,17 +121,24 @@ impl Session {
 
     /// QUIT, so that the server's log shows an ordinary end.
     pub(super) async fn leave(mut self) {
-        let _ = timeout(GOODBYE, self.ftp.quit()).await;
+        let _ = self.ftp.quit().await;
     }
 
     /// Opens a data connection: by EPSV, or by PASV if the endpoint knows no EPSV.
-    async fn transfer<T>(
+    async fn open(
         &mut self,
-        mut open: impl AsyncFnMut(&mut AsyncFtpStream) -> FtpResult<T>,
-    ) -> FtpResult<T> {
+        transfer: Transfer<'_>,
+    ) -> FtpResult<TransferStream<AsyncNoTlsStream>> {
         let mut retries_left = PORT_RETRIES;
         loop {
-            match open(&mut self.ftp).await {
+            let opened = match transfer {
+                Transfer::List => {
+                    let expected = [Status::AlreadyOpen, Status::AboutToSend];
+                    self.ftp.custom_data_command("LIST", &expected).await.map(|(_, data)| data)
+                }
+                Transfer::Store(name) => self.ftp.put_with_stream(name).await,
+            };
+            match opened {
                 Err(FtpError::UnexpectedResponse(reply))
                     if code(&reply) == 425 && retries_left > 0 =>
                 {
