@@ -103,16 +103,20 @@ async fn sdk_config(timeout: Duration) -> Result<SdkConfig, AwsError> {
         .load()
         .await;
     // Not kept: it may be known the next time.
-    if config.region().is_none() { Err(AwsError::NoRegion) } else { Ok(config) }
+    let known = config.region().is_some_and(|region| !region.as_ref().is_empty());
+    if known { Ok(config) } else { Err(AwsError::NoRegion) }
 }
 
-/// The innermost cause, which says most.
+/// The innermost cause, which says most; its first line, as the one of missing credentials goes on
+/// with a list of all places that were looked at.
 fn innermost(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    let cause = cause.to_string();
+    let line = cause.lines().next().unwrap_or_default();
+    line.trim_end_matches(" Attempted:").into()
 }
 
 /// A code as far as it can be one.

@@ -52,15 +52,15 @@ impl Bucket {
         limit: Duration,
     ) -> Result<Vec<u8>, String> {
         let key = self.key(&canary.name);
-        let mut latest = None;
+        let mut latest = Err(format!("S3 did not answer within {limit:?}"));
         let wait = async {
             let mut pause = FIRST_PAUSE;
             loop {
-                match self.bucket.get(&key, canary.content.len()).await {
+                match self.get(&key, canary.content.len()).await {
                     Ok(Some(content)) => return Ok(content),
-                    Ok(None) => latest = None,
+                    Ok(None) => latest = Ok(()),
                     Err(error) if is_final(&error) => return Err(self.told(GET, &error)),
-                    Err(error) => latest = Some(error),
+                    Err(error) => latest = Err(self.told(GET, &error)),
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -68,14 +68,23 @@ impl Bucket {
         };
         match timeout(limit, wait).await {
             Ok(arrived) => arrived,
-            Err(_) => Err(match latest {
-                Some(error) => self.told(GET, &error),
-                None => format!(
-                    "it did not come to s3://{}/{} within {limit:?} of its 226",
-                    self.config.name, self.config.prefix
-                ),
-            }),
+            Err(_) => Err(latest.err().unwrap_or_else(|| {
+                let config::Bucket { name, prefix } = &self.config;
+                format!("it did not come to s3://{name}/{prefix} within {limit:?} of its 226")
+            })),
         }
+    }
+
+    /// The object, if it is there.
+    async fn get(&self, key: &str, limit: usize) -> Result<Option<Vec<u8>>, AwsError> {
+        let answer = self.bucket.get(key, limit).await;
+        // A role that may list only what starts like a canary is denied what is not there, too.
+        if answer.as_ref().is_err_and(is_denied)
+            && self.bucket.list(key).await.is_ok_and(|listed| listed.is_empty())
+        {
+            return Ok(None);
+        }
+        answer
     }
 
     /// Deletes the canary.
@@ -138,7 +147,7 @@ impl Bucket {
         let name = &self.config.name;
         match error.code() {
             Some("AccessDenied") if permission == GET => format!(
-                "bucket {name}: {error}: allow {GET} and {LIST}, without which S3 denies what is not there"
+                "bucket {name}: {error}: allow {GET}, and {LIST}, without which nobody can tell what is not there"
             ),
             Some("AccessDenied") => format!("bucket {name}: {error}: allow {permission}"),
             Some("NoSuchBucket") => format!("bucket {name}: {error}: see probe.bucket"),
@@ -150,12 +159,16 @@ impl Bucket {
     }
 }
 
-/// Whether it is of no use to ask again for this canary. Denied may be missing, for a role without
-/// `s3:ListBucket`; what S3 cannot do now it may do in a moment.
+/// Whether it is of no use to ask again for this canary. What S3 cannot do now it may do in a
+/// moment, and what it denies may only not be there yet.
 fn is_final(error: &AwsError) -> bool {
     match error {
         AwsError::NoRegion => true,
-        AwsError::Refused { code, status, .. } => *status < 500 && code != "AccessDenied",
+        AwsError::Refused { status, .. } => *status < 500 && !is_denied(error),
         AwsError::Unreachable { .. } => false,
     }
+}
+
+fn is_denied(error: &AwsError) -> bool {
+    error.code() == Some("AccessDenied")
 }

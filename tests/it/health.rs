@@ -1,7 +1,6 @@
 //! Probes by schedule: what they make of an endpoint, where it is told, and what they leave alone.
 
-use std::net::{SocketAddr, TcpListener};
-use std::thread;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -9,6 +8,7 @@ use serde_json::Value;
 use crate::harness::canned::{CannedServer, Script};
 use crate::harness::ftp::Ftp;
 use crate::harness::gateway::{Gateway, GatewayOptions};
+use crate::harness::scripted::listen;
 use crate::harness::{address, eventually};
 
 /// A gateway that probes often.
@@ -31,16 +31,6 @@ fn becomes(gateway: &Gateway, state: &str) -> Value {
         let endpoint = endpoint(gateway);
         (endpoint["state"] == state).then_some(endpoint)
     })
-}
-
-/// Listens, and does with each connection what it is told.
-fn listen(serve: fn(std::net::TcpStream)) -> SocketAddr {
-    let listener = TcpListener::bind((address::unused(), 2121)).unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        listener.incoming().flatten().for_each(|stream| drop(thread::spawn(move || serve(stream))))
-    });
-    address
 }
 
 #[test]
