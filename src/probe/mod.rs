@@ -128,17 +128,19 @@ impl Probe<'_> {
         if config.depth >= Depth::List {
             self.stage(Stage::List, session.list(&config.directory)).await?;
         }
-        if config.depth >= Depth::RoundTrip
-            && let Some(bucket) = &self.prober.bucket
-        {
-            self.round_trip(session, bucket).await?;
+        if config.depth >= Depth::RoundTrip {
+            self.round_trip(session).await?;
         }
         Ok(())
     }
 
     /// Sends a canary, and deletes it whatever becomes of it.
-    async fn round_trip(&mut self, session: &mut Session, bucket: &Bucket) -> Result<(), Failure> {
-        let Prober { config, canaries, .. } = self.prober;
+    async fn round_trip(&mut self, session: &mut Session) -> Result<(), Failure> {
+        let Prober { config, canaries, bucket, .. } = self.prober;
+        let Some(bucket) = bucket else {
+            let reason = "there is no probe.bucket".into();
+            return Err(Failure { stage: Stage::Store, reason });
+        };
         let canary = canaries.make();
         let outcome = self.round_trip_of(&canary, session, bucket).await;
         match outcome {
