@@ -137,7 +137,7 @@ fn a_client_that_fails_hastens_the_next_probe() {
 fn what_never_answers_answers_nonsense_or_too_much_is_told_apart_in_bounded_time_and_memory() {
     use std::io::{Read, Write};
     let cases: [(fn(std::net::TcpStream), &str); 5] = [
-        (|mut stream| drop(stream.read(&mut [0])), "banner: nothing within 300ms"),
+        (|mut stream| drop(stream.read(&mut [0])), "banner: no banner within 300ms"),
         (
             |mut stream| drop(stream.write_all(b"SSH-2.0-hello\r\n")),
             "banner: it does not speak FTP",
