@@ -235,7 +235,7 @@ async fn log_in(
 fn silence(stage: Stage, limit: Duration) -> String {
     match stage {
         Stage::Connect => format!("no answer to the connection attempt within {limit:?}"),
-        Stage::Banner => format!("no banner within {limit:?}"),
+        Stage::Banner => format!("nothing within {limit:?}"),
         Stage::Login => format!("no login within {limit:?}"),
         Stage::List => format!("no listing, or no end of it, within {limit:?}"),
         Stage::Store => format!("the upload was not done within {limit:?}"),

@@ -1,6 +1,7 @@
 //! Probes by schedule: what they make of an endpoint, where it is told, and what they leave alone.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -8,7 +9,6 @@ use serde_json::Value;
 use crate::harness::canned::{CannedServer, Script};
 use crate::harness::ftp::Ftp;
 use crate::harness::gateway::{Gateway, GatewayOptions};
-use crate::harness::scripted::listen;
 use crate::harness::{address, eventually};
 
 /// A gateway that probes often.
@@ -31,6 +31,16 @@ fn becomes(gateway: &Gateway, state: &str) -> Value {
         let endpoint = endpoint(gateway);
         (endpoint["state"] == state).then_some(endpoint)
     })
+}
+
+/// Listens, and does with each connection what it is told.
+fn listen(serve: fn(std::net::TcpStream)) -> SocketAddr {
+    let listener = TcpListener::bind((address::unused(), 2121)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        listener.incoming().flatten().for_each(|stream| drop(thread::spawn(move || serve(stream))))
+    });
+    address
 }
 
 #[test]
@@ -137,7 +147,7 @@ fn a_client_that_fails_hastens_the_next_probe() {
 fn what_never_answers_answers_nonsense_or_too_much_is_told_apart_in_bounded_time_and_memory() {
     use std::io::{Read, Write};
     let cases: [(fn(std::net::TcpStream), &str); 5] = [
-        (|mut stream| drop(stream.read(&mut [0])), "banner: no banner within 300ms"),
+        (|mut stream| drop(stream.read(&mut [0])), "banner: nothing within 300ms"),
         (
             |mut stream| drop(stream.write_all(b"SSH-2.0-hello\r\n")),
             "banner: it does not speak FTP",

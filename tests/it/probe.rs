@@ -63,8 +63,8 @@ fn what_is_wrong_with_an_endpoint_is_named() {
     ];
     let listeners = [
         ("tcp", "connect: Connection refused", SocketAddr::from((address::unused(), 2121))),
-        ("banner", "banner: no banner within 1s", mute()),
-        ("login", "banner: no banner within 1s", mute()),
+        ("banner", "banner: nothing within 1s", mute()),
+        ("login", "banner: nothing within 1s", mute()),
         ("banner", "banner: it does not speak FTP", listen(garbage)),
         ("login", "banner: it does not speak FTP", listen(garbage)),
         ("banner", "banner: it closed the connection without a banner", listen(drop)),
