@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use aws_config::imds::Client;
 
+use super::innermost;
+
 /// How long the service may take: it is on this very machine's host.
 const TIMEOUT: Duration = Duration::from_millis(500);
+/// All attempts together, for the token and for the question.
+const OPERATION_TIMEOUT: Duration = Duration::from_millis(1500);
 const ATTEMPTS: u32 = 2;
 
 /// The service did not answer.
@@ -20,26 +24,22 @@ pub struct ImdsError(String);
 ///
 /// # Errors
 ///
-/// If it does not answer within about a second, or with nonsense.
+/// If it does not answer within about two seconds, or with nonsense.
 pub async fn availability_zone() -> Result<String, ImdsError> {
-    let client = Client::builder()
-        .connect_timeout(TIMEOUT)
-        .read_timeout(TIMEOUT)
-        .max_attempts(ATTEMPTS)
-        .build();
-    let answer = client.get("/latest/meta-data/placement/availability-zone").await;
-    let zone = answer.map_err(|error| ImdsError(cause(&error)))?;
+    let answer = client().get("/latest/meta-data/placement/availability-zone").await;
+    let zone = answer.map_err(|error| ImdsError(innermost(&error)))?;
     let zone: String = zone.into();
     let plausible = (1..=64).contains(&zone.len())
         && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if plausible { Ok(zone) } else { Err(ImdsError("its answer is no zone's name".into())) }
 }
 
-/// The innermost cause, which says most.
-fn cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+/// A client that gives up soon.
+pub(super) fn client() -> Client {
+    Client::builder()
+        .connect_timeout(TIMEOUT)
+        .read_timeout(TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .max_attempts(ATTEMPTS)
+        .build()
 }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::filter::Targets;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 
@@ -13,12 +14,18 @@ use crate::config::{Log, LogFormat};
 pub fn init(config: &Log) {
     // Checked when the configuration was read.
     let filter: Targets = config.level.parse().unwrap_or_default();
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(tells_no_secret));
     let text = fmt::layer().with_writer(io::stderr).with_target(false);
     let _ = match config.format {
         LogFormat::Json => registry.with(text.json().flatten_event(true)).try_init(),
         LogFormat::Text => registry.with(text.with_ansi(io::stderr().is_terminal())).try_init(),
     };
+}
+
+/// At its trace level the AWS SDK shows whole requests, with the instance metadata service's token
+/// in them.
+fn tells_no_secret(event: &Metadata<'_>) -> bool {
+    *event.level() != Level::TRACE || !event.target().starts_with("aws_")
 }
 
 /// A client's text for a line of a log: whatever could end the line, move the cursor or colour the

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
@@ -18,30 +19,78 @@ pub(super) async fn connect(
     endpoint: SocketAddr,
     source: Option<IpAddr>,
 ) -> Result<TcpStream, String> {
-    let connect = async {
-        let domain = Domain::for_address(endpoint);
-        let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        if let Some(source) = source {
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-        }
-        TcpSocket::from_std_stream(socket.into()).connect(endpoint).await
-    };
-    connect.await.map_err(|error: io::Error| error.to_string())
+    let socket = socket(endpoint, source)?;
+    socket.connect(endpoint).await.map_err(|error| error.to_string())
+}
+
+/// A socket that will leave from `source`; its port is chosen when it connects.
+fn socket(endpoint: SocketAddr, source: Option<IpAddr>) -> Result<TcpSocket, String> {
+    let domain = Domain::for_address(endpoint);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP));
+    let socket = socket.map_err(|error| error.to_string())?;
+    if let Some(source) = source {
+        let bound = setsockopt(&socket, IpBindAddressNoPort, &true)
+            .map_err(io::Error::from)
+            .and_then(|()| socket.bind(&SocketAddr::new(source, 0).into()));
+        bound.map_err(|error| format!("it cannot be reached from {source}: {error}"))?;
+    }
+    Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
 /// Waits for 220; RFC 959 5.4 lets a 120 come before it.
 pub(super) async fn banner(stream: &TcpStream) -> Result<(), String> {
     let mut replies = Replies::new(BANNER_SIZE);
     loop {
+        let reply = next_reply(stream, &mut replies, 4096).await?;
+        if reply.is_positive() {
+            return Ok(());
+        }
+        if !reply.is_preliminary() {
+            return Err(refusal(reply.code()));
+        }
+    }
+}
+
+/// Takes the 120 before a 220 away, and not a byte more, for a client that does not expect it.
+pub(super) async fn skip_preliminary(stream: &TcpStream) -> Result<(), String> {
+    let mut first = [0];
+    while stream.peek(&mut first).await.map_err(|error| error.to_string())? == 1 && first == *b"1" {
+        next_reply(stream, &mut Replies::new(BANNER_SIZE), 1).await?;
+    }
+    Ok(())
+}
+
+/// Waits for the end of the connection that QUIT brings.
+pub(super) async fn quit(stream: &TcpStream) {
+    if stream.try_write(b"QUIT\r\n").is_ok() {
+        let mut replies = Replies::new(BANNER_SIZE);
+        let _ = next_reply(stream, &mut replies, 4096).await;
+    }
+}
+
+/// What a banner of another code than 220 says.
+pub(super) fn refusal(code: u16) -> String {
+    match code {
+        421 => "421: it takes no more sessions now".into(),
+        code => format!("its banner is a {code}"),
+    }
+}
+
+/// The next reply, read in pieces of at most `size` bytes.
+async fn next_reply(
+    stream: &TcpStream,
+    replies: &mut Replies,
+    size: usize,
+) -> Result<Reply, String> {
+    loop {
         match replies.next_reply() {
-            Some(Ok(reply)) if reply.is_preliminary() => {}
-            Some(Ok(reply)) if reply.is_positive() => return Ok(()),
-            Some(Ok(reply)) => return Err(refusal(&reply)),
+            Some(Ok(reply)) => return Ok(reply),
             Some(Err(error)) => return Err(format!("it does not speak FTP: {error}")),
             None => {
                 stream.ready(Interest::READABLE).await.map_err(|error| error.to_string())?;
                 let mut bytes = [0; 4096];
-                match stream.try_read(&mut bytes) {
+                let room = bytes.get_mut(..size).unwrap_or_default();
+                match stream.try_read(room) {
                     Ok(0) => return Err("it closed the connection without a banner".into()),
                     Ok(count) => replies.push(bytes.get(..count).unwrap_or_default()),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -49,12 +98,5 @@ pub(super) async fn banner(stream: &TcpStream) -> Result<(), String> {
                 }
             }
         }
-    }
-}
-
-fn refusal(reply: &Reply) -> String {
-    match reply.code() {
-        421 => "421: it takes no more sessions now".into(),
-        code => format!("its banner is a {code}"),
     }
 }

@@ -2,8 +2,7 @@
 //! nothing, or is told in one reply.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
@@ -12,22 +11,8 @@ use crate::harness::canned::Answer::{Leave, Say};
 use crate::harness::canned::{CONTENT, CannedServer, Script};
 use crate::harness::ftp::{End, Ftp, connect, read_to_end};
 use crate::harness::gateway::Gateway;
+use crate::harness::scripted::{listen, mute};
 use crate::harness::{address, eventually};
-
-/// Listens, and hands each connection to `serve` in a thread of its own.
-fn listen(serve: fn(TcpStream)) -> SocketAddr {
-    let listener = TcpListener::bind((address::unused(), 2121)).unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        listener.incoming().flatten().for_each(|stream| drop(thread::spawn(move || serve(stream))))
-    });
-    address
-}
-
-/// Accepts and says nothing.
-fn mute() -> SocketAddr {
-    listen(|mut stream| drop(stream.read(&mut [0])))
-}
 
 /// A gateway before such a server, and a client that has logged in there.
 fn session(script: Script) -> (CannedServer, Gateway, Ftp) {

@@ -37,6 +37,7 @@ pub(crate) struct GatewayOptions<'a> {
     sections: BTreeMap<&'static str, Vec<String>>,
     /// Addresses or names, with their ports.
     endpoints: Vec<String>,
+    environment: BTreeMap<String, String>,
 }
 
 impl<'a> GatewayOptions<'a> {
@@ -81,6 +82,12 @@ impl<'a> GatewayOptions<'a> {
         self
     }
 
+    /// A variable of its environment.
+    pub(crate) fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.insert(name.into(), value.into());
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub(crate) fn start(self) -> Gateway {
         let directory = TempDir::with_prefix("ftpgate-gateway-").unwrap();
@@ -110,7 +117,7 @@ impl<'a> GatewayOptions<'a> {
         let configuration = directory.path().join("ftpgate.toml");
         fs::write(&configuration, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
-        command.args(["serve", "--config"]).arg(configuration);
+        command.args(["serve", "--config"]).arg(configuration).envs(&gateway.environment);
         if let Some(namespace) = gateway.inside {
             command = namespace.wrap(&command);
         }
@@ -135,6 +142,7 @@ impl Gateway {
             inside: None,
             everywhere: false,
             sections: BTreeMap::new(),
+            environment: BTreeMap::new(),
             endpoints: vec![endpoint.to_string()],
         }
     }
@@ -145,6 +153,7 @@ impl Gateway {
             inside: None,
             everywhere: false,
             sections: BTreeMap::new(),
+            environment: BTreeMap::new(),
             endpoints: vec![endpoint.into()],
         };
         options.set("dns", &format!("servers = [\"{}\"]", dns.address))

@@ -1,12 +1,14 @@
 //! What the tests are made of: servers, gateways and clients that can be started in one line.
 
 pub(crate) mod address;
+pub(crate) mod aws;
 pub(crate) mod canned;
 pub(crate) mod clients;
 pub(crate) mod dns;
 pub(crate) mod ftp;
 pub(crate) mod gateway;
 pub(crate) mod namespace;
+pub(crate) mod probes;
 pub(crate) mod process;
 pub(crate) mod scripted;
 pub(crate) mod servers;

@@ -92,3 +92,28 @@ fn serve(control: TcpStream, cut: Cut) -> Option<()> {
         }
     }
 }
+
+/// Listens, and hands each connection to `serve` in a thread of its own.
+pub(crate) fn listen(serve: fn(TcpStream)) -> SocketAddr {
+    listen_at((address::unused(), 2121).into(), serve)
+}
+
+/// The same at an address that is given.
+pub(crate) fn listen_at(address: SocketAddr, serve: fn(TcpStream)) -> SocketAddr {
+    let listener = TcpListener::bind(address).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        listener.incoming().flatten().for_each(|stream| drop(thread::spawn(move || serve(stream))))
+    });
+    address
+}
+
+/// Accepts and never says anything.
+pub(crate) fn mute() -> SocketAddr {
+    listen(mutely)
+}
+
+/// Hears whatever comes until it ends.
+pub(crate) fn mutely(mut stream: TcpStream) {
+    let _ = stream.read_to_end(&mut Vec::new());
+}

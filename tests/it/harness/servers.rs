@@ -50,6 +50,7 @@ pub(crate) struct ServerOptions<'a> {
     inside: Option<&'a Namespace>,
     passive: String,
     root: Option<PathBuf>,
+    read_only: bool,
 }
 
 impl Kind {
@@ -91,6 +92,13 @@ impl<'a> ServerOptions<'a> {
     /// Serve this directory, which may be another server's too.
     pub(crate) fn root(mut self, root: &Path) -> Self {
         self.root = Some(root.into());
+        self
+    }
+
+    /// Its user may not write; Apache FtpServer only.
+    pub(crate) fn read_only(mut self) -> Self {
+        assert_eq!(self.kind, Kind::ApacheFtpServer);
+        self.read_only = true;
         self
     }
 
@@ -151,7 +159,7 @@ impl<'a> ServerOptions<'a> {
             ("userpassword", PASSWORD),
             ("homedirectory", &root.to_string_lossy()),
             ("enableflag", "true"),
-            ("writepermission", "true"),
+            ("writepermission", if self.read_only { "false" } else { "true" }),
             // 0: without limit.
             ("maxloginnumber", "0"),
             ("maxloginperip", "0"),
@@ -273,7 +281,13 @@ impl Server {
 
     /// A server to be adjusted first.
     pub(crate) fn options<'a>(kind: Kind) -> ServerOptions<'a> {
-        ServerOptions { kind, inside: None, passive: "20000-20999".into(), root: None }
+        ServerOptions {
+            kind,
+            inside: None,
+            passive: "20000-20999".into(),
+            root: None,
+            read_only: false,
+        }
     }
 
     /// A path in the directory that clients start in.
