@@ -121,7 +121,7 @@ impl Session {
             resume: shared.resume,
         };
         let mut client = Control::new(client);
-        client.send(connected.banner.into_bytes());
+        client.send(connected.banner.bytes());
         Self {
             lines: Lines::new(shared.limits.line_length),
             pace: Pace::new(shared.limits.commands_per_second, Instant::now()),
@@ -241,10 +241,10 @@ impl Session {
     fn perform(&mut self) {
         while let Some(action) = self.dialogue.poll_action() {
             match action {
-                Action::ToClient(bytes) => self.client.send(bytes),
-                Action::ToUpstream(bytes) => {
+                Action::ToClient(bytes) => self.client.send(&bytes),
+                Action::ToUpstream(line) => {
                     if let Some(upstream) = &mut self.upstream {
-                        upstream.send(bytes);
+                        upstream.send(&line);
                     }
                 }
                 Action::Reconnect => self.reconnect(),
