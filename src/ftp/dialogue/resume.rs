@@ -65,7 +65,8 @@ pub(super) struct Memory {
     refused: bool,
     /// More was done than is remembered.
     overflown: bool,
-    /// It was logged in again: some servers keep the directory then, others do not.
+    /// It was logged in again: some servers keep the directory then, others do not, and one logs
+    /// it out. It is asked where it is.
     astray: bool,
     /// A REST was lost, and no transfer may pass that counts on it.
     lost_restart: bool,
@@ -135,29 +136,45 @@ impl Memory {
         let (verb, positive) = (command.verb(), reply.is_positive());
         let proceeds = positive || (300..400).contains(&reply.code());
         match verb {
-            // Who is logged in is told so, by 202, 230 or 503, whatever the password.
-            Verb::Pass if self.complete && reply.code() != 530 => return false,
+            // Who is logged in is told so, by 202, 230 or 503, whatever the password. Apache FtpServer
+            // says so, too, and logs it out.
+            Verb::Pass if self.complete && reply.code() != 530 => {
+                self.astray = true;
+                return true;
+            }
             // 532 to a STOR can ask for an account long after the login (RFC 959 4.1.1).
             Verb::Acct if self.complete && positive => {
                 self.set(verb.as_str().into(), command.to_line());
                 return false;
             }
             Verb::Acct if self.complete && reply.code() != 530 => return false,
+            // ProFTPD and Apache say so of who is logged in already.
+            Verb::User if self.complete && positive && self.begins_with(command) => {
+                self.astray = true;
+                return true;
+            }
             Verb::User if proceeds => {
                 self.astray |= self.complete;
                 self.login = vec![command.to_line()];
                 self.settings.retain(|(key, _)| key != Verb::Acct.as_str().as_bytes());
             }
-            _ if proceeds && self.login.len() < LOGIN_LIMIT => self.login.push(command.to_line()),
-            _ if proceeds => self.overflown = true,
-            _ => {
+            // vsftpd refuses a second USER, but not the PASS behind it.
+            _ if self.login.is_empty() || !proceeds => {
                 self.login = Vec::new();
+                self.complete = false;
                 self.refused = true;
+                return false;
             }
+            _ if self.login.len() < LOGIN_LIMIT => self.login.push(command.to_line()),
+            _ => self.overflown = true,
         }
         self.complete = positive;
         self.refused &= !positive;
         positive && self.astray
+    }
+
+    fn begins_with(&self, command: &Command) -> bool {
+        self.login.first() == Some(&command.to_line())
     }
 
     fn set(&mut self, key: Vec<u8>, line: Line) {

@@ -267,11 +267,16 @@ fn words_on_the_login_after_it_neither_pile_up_nor_take_its_place() {
     ] {
         script.line(line, &[&format!("> {line}")]);
         script.dialogue.handle_reply(reply(answer));
-        assert_eq!(script.actions().last(), Some(&format!("< {answer}")));
+        let actions = script.actions();
+        assert_eq!(actions.last(), Some(&format!("< {answer}")));
+        if line.starts_with("PASS") {
+            assert_eq!(actions[0], "> PWD");
+            script.reply("257 \"/in\" is it", &[]);
+        }
     }
     lose(&mut script, &[]);
     script.line("SIZE f", &["Reconnect"]);
-    assert_eq!(replayed(&mut script), ["USER ann", "PASS x", "ACCT two"]);
+    assert_eq!(replayed(&mut script), ["USER ann", "PASS x", "ACCT two", "CWD /in"]);
 }
 
 #[test]
@@ -295,6 +300,34 @@ fn a_second_login_is_asked_where_it_is() {
     lose(&mut script, &[]);
     script.line("SIZE f", &["Reconnect"]);
     assert_eq!(replayed(&mut script), ["USER ann", "PASS x", "CWD /in"]);
+}
+
+#[test]
+fn a_user_who_is_logged_in_already_stays_so_and_one_who_was_refused_does_not() {
+    let mut script = Script::logged_in();
+    script.line("USER ann", &["> USER ann"]);
+    script.reply("230 already logged in", &["> PWD", "Login(true)", "< 230 already logged in"]);
+    script.reply("257 \"/in\" is it", &[]);
+    script.line("PASS x", &["> PASS x"]);
+    script.reply("503 already logged in", &["> PWD", "Login(false)", "< 503 already logged in"]);
+    script.reply("257 \"/in\" is it", &[]);
+    lose(&mut script, &[]);
+    script.line("SIZE f", &["Reconnect"]);
+    assert_eq!(replayed(&mut script), ["USER ann", "PASS x", "CWD /in"]);
+
+    // Apache FtpServer says yes and logs it out.
+    let mut script = Script::logged_in();
+    script.line("PASS x", &["> PASS x"]);
+    script.reply("202 already logged in", &["> PWD", "Login(true)", "< 202 already logged in"]);
+    script.reply("530 access denied", &[]);
+    lose(&mut script, &["< 421 The FTP server closed the connection.", "Close(UpstreamClosed)"]);
+
+    let mut script = Script::logged_in();
+    script.line("USER bob", &["> USER bob"]);
+    script.reply("530 no other user", &["< 530 no other user"]);
+    script.line("PASS x", &["> PASS x"]);
+    script.reply("230 already logged in", &["Login(true)", "< 230 already logged in"]);
+    lose(&mut script, &["< 421 The FTP server closed the connection.", "Close(UpstreamClosed)"]);
 }
 
 #[test]
