@@ -332,10 +332,11 @@ impl Judge {
 
 /// What sets the state of a session and nothing else.
 fn is_replayed(verb: Verb) -> bool {
-    match verb {
-        Verb::User | Verb::Pass | Verb::Acct | Verb::Host | Verb::Cwd | Verb::Cdup => true,
-        Verb::Clnt | Verb::Lang | Verb::Mode | Verb::Opts | Verb::Stru | Verb::Type => true,
-        Verb::Site => true,
-        _ => false,
-    }
+    let login = matches!(verb, Verb::User | Verb::Pass | Verb::Acct | Verb::Host);
+    let directory = matches!(verb, Verb::Cwd | Verb::Cdup);
+    let settings = matches!(
+        verb,
+        Verb::Clnt | Verb::Lang | Verb::Mode | Verb::Opts | Verb::Site | Verb::Stru | Verb::Type
+    );
+    login || directory || settings
 }
