@@ -92,13 +92,13 @@ enum Stalled {
     Pace(Instant),
 }
 
-type Reconnect = Pin<Box<dyn Future<Output = Result<Connected, NoEndpoint>> + Send>>;
+type Reconnect = Pin<Box<dyn Future<Output = Result<Box<Connected>, NoEndpoint>> + Send>>;
 
 /// What woke the session.
 enum Event {
     Client,
     ClientWritable,
-    Connected(Result<Connected, NoEndpoint>),
+    Connected(Result<Box<Connected>, NoEndpoint>),
     Data(DataEvent),
     Drain,
     Paced,
@@ -359,10 +359,11 @@ impl Session {
         self.upstream = None;
         let (upstream, client) = (self.shared.upstream.clone(), self.parties.client.ip());
         let lost = self.endpoint;
-        self.reconnect = Some(Box::pin(async move { upstream.connect_again(client, lost).await }));
+        self.reconnect =
+            Some(Box::pin(async move { upstream.connect_again(client, lost).await.map(Box::new) }));
     }
 
-    fn take_connection(&mut self, connected: Result<Connected, NoEndpoint>) {
+    fn take_connection(&mut self, connected: Result<Box<Connected>, NoEndpoint>) {
         self.reconnect = None;
         let Ok(connected) = connected else { return self.dialogue.handle_reconnect_failed() };
         self.endpoint = connected.endpoint;
@@ -486,7 +487,7 @@ async fn writable(control: Option<&Control>) {
     }
 }
 
-async fn connected(reconnect: Option<&mut Reconnect>) -> Result<Connected, NoEndpoint> {
+async fn connected(reconnect: Option<&mut Reconnect>) -> Result<Box<Connected>, NoEndpoint> {
     match reconnect {
         Some(reconnect) => reconnect.await,
         None => pending().await,

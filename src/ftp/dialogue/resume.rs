@@ -55,8 +55,6 @@ pub(super) struct Memory {
     host: Option<Line>,
     /// USER, PASS and ACCT, as far as they were accepted.
     login: Vec<Line>,
-    /// They were all that it took: what comes behind them does not take their place.
-    complete: bool,
     /// In the order in which they were first made.
     settings: Vec<(Vec<u8>, Line)>,
     directory: Vec<Line>,
@@ -65,6 +63,8 @@ pub(super) struct Memory {
     refused: bool,
     /// More was done than is remembered.
     overflown: bool,
+    /// The login was all that it took: what comes behind it does not take its place.
+    complete: bool,
     /// It was logged in again: some servers keep the directory then, others do not, and one logs
     /// it out. It is asked where it is.
     astray: bool,
