@@ -127,7 +127,6 @@ fn logs_in_twice(kind: Kind) {
     let there = client.command("PWD");
     pair.first.sigkill();
     let later = client.command("PWD");
-    println!("{kind:?}: {:?}, then {:?}", there.text, later.text);
     assert!(later.code == 421 || later.text == there.text, "{kind:?}: {}", later.text);
 }
 
