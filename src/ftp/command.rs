@@ -5,6 +5,7 @@
 //! a client's input.
 
 use std::fmt;
+use std::ops::Deref;
 
 use zeroize::Zeroizing;
 
@@ -19,6 +20,11 @@ pub struct Command {
     /// Where the argument starts in `line`.
     argument_at: usize,
 }
+
+/// A whole line for the upstream, ended by CRLF (RFC 959 3.1). It may be PASS: it is wiped when
+/// dropped, and not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Line(Zeroizing<Vec<u8>>);
 
 /// Why a line is no command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,9 +43,9 @@ pub enum MalformedCommand {
 impl Command {
     /// Reads one line, with or without its line end.
     pub fn parse(line: &[u8]) -> Result<Self, MalformedCommand> {
-        let clean = without_telnet(without_end(line));
-        let blanks = clean.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        let line = clean.get(blanks..).unwrap_or_default().to_vec();
+        let mut line = Zeroizing::new(without_telnet(without_end(line)));
+        let blanks = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        line.drain(..blanks);
         if line.is_empty() {
             return Err(MalformedCommand::Empty);
         }
@@ -53,7 +59,7 @@ impl Command {
             line.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(line.len());
         let verb = Verb::parse(line.get(..verb_length).unwrap_or_default());
         let argument_at = (verb_length + 1).min(line.len());
-        Ok(Self { verb, line: Zeroizing::new(line), argument_at })
+        Ok(Self { verb, line, argument_at })
     }
 
     /// The verb, if the gateway knows it.
@@ -72,12 +78,35 @@ impl Command {
         self.line.len()
     }
 
-    /// The bytes for the upstream: the client's line, ended by CRLF (RFC 959 3.1).
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.line.len() + 2);
-        bytes.extend_from_slice(&self.line);
+    /// The client's line, for the upstream.
+    pub fn to_line(&self) -> Line {
+        Line::new(&self.line)
+    }
+}
+
+impl Line {
+    /// Ends a line, which must hold no line end. Nothing is left behind in a buffer that was too
+    /// small.
+    pub(super) fn new(text: &[u8]) -> Self {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() + 2));
+        bytes.extend_from_slice(text);
         bytes.extend_from_slice(b"\r\n");
-        bytes
+        Self(bytes)
+    }
+}
+
+impl Deref for Line {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Shows only how long it is.
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Line({} bytes)", self.len())
     }
 }
 
@@ -298,7 +327,7 @@ mod tests {
         #[test]
         fn what_goes_upstream_is_exactly_one_line(line in proptest::collection::vec(any::<u8>(), 0..80)) {
             if let Ok(command) = Command::parse(&line) && !line.contains(&b'\n') {
-                let bytes = command.to_bytes();
+                let bytes = command.to_line();
                 prop_assert_eq!(bytes.iter().filter(|&&byte| byte == b'\n').count(), 1);
                 prop_assert!(bytes.ends_with(b"\r\n"));
                 prop_assert_eq!(Command::parse(&bytes), Ok(command));

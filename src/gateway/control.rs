@@ -78,25 +78,33 @@ impl Control {
     }
 
     /// Sends now or keeps for [`Control::flush`]. An error shows at the next read.
-    pub(super) fn send(&mut self, bytes: Vec<u8>) {
-        if self.unsent.is_empty() {
-            self.unsent = bytes;
-        } else {
-            self.unsent.extend_from_slice(&bytes);
-        }
-        self.flush();
+    pub(super) fn send(&mut self, bytes: &[u8]) {
+        let sent = if self.unsent.is_empty() { self.send_now(bytes) } else { 0 };
+        self.unsent.extend_from_slice(bytes.get(sent..).unwrap_or_default());
     }
 
-    /// Sends what the socket takes. A broken connection takes everything: there is nobody left.
+    /// Sends what was kept.
     pub(super) fn flush(&mut self) {
-        while !self.unsent.is_empty() {
-            match self.stream.try_write(&self.unsent) {
-                Ok(count) if count == self.unsent.len() => self.unsent = Vec::new(),
-                Ok(count) => drop(self.unsent.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => self.unsent = Vec::new(),
+        let sent = self.send_now(&self.unsent);
+        if sent == self.unsent.len() {
+            self.unsent = Vec::new();
+        } else {
+            self.unsent.drain(..sent);
+        }
+    }
+
+    /// Sends what the socket takes and says how much that is. A broken connection takes
+    /// everything: there is nobody left.
+    fn send_now(&self, bytes: &[u8]) -> usize {
+        let mut sent = 0;
+        while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+            match self.stream.try_write(rest) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return sent,
+                Err(_) => return bytes.len(),
             }
         }
+        sent
     }
 
     /// Sends the last words, says FIN, and waits for the peer's: a close with bytes unread would

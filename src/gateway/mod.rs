@@ -288,7 +288,7 @@ async fn serve(stream: TcpStream, client: SocketAddr, pool: PassivePool, shared:
             info!(reason = reason.as_str(), "refused");
             shared.metrics.session_refused(reason);
             let mut control = Control::new(stream);
-            control.send(refusal(match reason {
+            control.send(&refusal(match reason {
                 Refusal::ClientLimit => "Too many sessions from your address; try again later.",
                 Refusal::Draining => "This gateway is stopping; please connect again.",
                 Refusal::Limit => "Too many sessions; try again later.",

@@ -26,7 +26,7 @@ use crate::ftp::reply::Replies;
 use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::audit::Record;
 use crate::observe::log::one_line;
-use crate::upstream::{Connected, NoEndpoint, Place};
+use crate::upstream::{Connected, NoEndpoint, Place, SourceCount};
 
 /// How long an upstream may take to admit that a transfer has failed, before the session is
 /// given up: it may be waiting for a data connection that will not come.
@@ -58,8 +58,10 @@ pub(super) struct Session {
     pool: PassivePool,
     parties: Parties,
     endpoint: SocketAddr,
-    /// The session's place at that endpoint.
-    place: Place,
+    /// The session's place at that endpoint; `None` once the connection is lost.
+    place: Option<Place>,
+    /// The endpoint that was lost, until the session goes on at another.
+    lost: Option<SocketAddr>,
     client: Control,
     /// `None` once it is lost, until the client's next command.
     upstream: Option<Control>,
@@ -67,6 +69,8 @@ pub(super) struct Session {
     reconnect: Option<Reconnect>,
     /// Our address towards the upstream; its data connections leave from there too.
     source: IpAddr,
+    /// Where they count.
+    source_count: SourceCount,
     lines: Lines,
     replies: Replies,
     dialogue: Dialogue,
@@ -121,14 +125,16 @@ impl Session {
             resume: shared.resume,
         };
         let mut client = Control::new(client);
-        client.send(connected.banner.into_bytes());
+        client.send(connected.banner.bytes());
         Self {
             lines: Lines::new(shared.limits.line_length),
             pace: Pace::new(shared.limits.commands_per_second, Instant::now()),
             pool,
             parties,
             endpoint: connected.endpoint,
-            place: connected.place,
+            source_count: connected.place.source(),
+            place: Some(connected.place),
+            lost: None,
             client,
             source: local_ip(&connected.stream),
             upstream: Some(Control::upstream(connected.stream, shared.lost_after)),
@@ -241,16 +247,17 @@ impl Session {
     fn perform(&mut self) {
         while let Some(action) = self.dialogue.poll_action() {
             match action {
-                Action::ToClient(bytes) => self.client.send(bytes),
-                Action::ToUpstream(bytes) => {
+                Action::ToClient(bytes) => self.client.send(&bytes),
+                Action::ToUpstream(line) => {
                     if let Some(upstream) = &mut self.upstream {
-                        upstream.send(bytes);
+                        upstream.send(&line);
                     }
                 }
                 Action::Reconnect => self.reconnect(),
                 Action::Resume { succeeded } => {
                     self.shared.metrics.session_resumed(succeeded);
-                    info!(succeeded, endpoint = %self.endpoint, "resume");
+                    let from = self.lost.take().unwrap_or(self.endpoint);
+                    info!(succeeded, %from, endpoint = %self.endpoint, "resume");
                 }
                 Action::ReservePort(target) => self.reserve(target),
                 Action::TransferStarted(direction) => {
@@ -338,7 +345,10 @@ impl Session {
             Read::End | Read::Lost => {
                 info!(endpoint = %self.endpoint, "the upstream connection is lost");
                 self.upstream = None;
-                self.place.doubt();
+                self.lost.get_or_insert(self.endpoint);
+                if let Some(place) = self.place.take() {
+                    place.doubt();
+                }
                 self.dialogue.handle_upstream_lost();
             }
         }
@@ -348,15 +358,17 @@ impl Session {
     fn reconnect(&mut self) {
         self.upstream = None;
         let (upstream, client) = (self.shared.upstream.clone(), self.parties.client.ip());
+        let lost = self.endpoint;
         self.reconnect =
-            Some(Box::pin(async move { upstream.connect(client).await.map(Box::new) }));
+            Some(Box::pin(async move { upstream.connect_again(client, lost).await.map(Box::new) }));
     }
 
     fn take_connection(&mut self, connected: Result<Box<Connected>, NoEndpoint>) {
         self.reconnect = None;
         let Ok(connected) = connected else { return self.dialogue.handle_reconnect_failed() };
         self.endpoint = connected.endpoint;
-        self.place = connected.place;
+        self.source_count = connected.place.source();
+        self.place = Some(connected.place);
         self.source = local_ip(&connected.stream);
         self.replies = connected.replies;
         self.upstream = Some(Control::upstream(connected.stream, self.shared.lost_after));
@@ -420,7 +432,7 @@ impl Session {
         let dial = Dial {
             to: SocketAddr::new(host, target.port),
             from: self.source,
-            source: self.place.source(),
+            source: self.source_count.clone(),
             timeout: self.shared.timeouts.data_connect,
         };
         self.data.reserve(self.pool.clone(), self.parties.client.ip(), dial);

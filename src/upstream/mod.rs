@@ -182,6 +182,28 @@ impl Upstream {
     ///
     /// If there is no endpoint, or none answered in that time.
     pub async fn connect(&self, client: IpAddr) -> Result<Connected, NoEndpoint> {
+        self.connect_avoiding(client, None).await
+    }
+
+    /// The same for a session whose connection to `lost` is no more: that endpoint is tried last,
+    /// though for others it may be as good as ever.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Upstream::connect`].
+    pub async fn connect_again(
+        &self,
+        client: IpAddr,
+        lost: SocketAddr,
+    ) -> Result<Connected, NoEndpoint> {
+        self.connect_avoiding(client, Some(lost)).await
+    }
+
+    async fn connect_avoiding(
+        &self,
+        client: IpAddr,
+        lost: Option<SocketAddr>,
+    ) -> Result<Connected, NoEndpoint> {
         let deadline = Instant::now() + self.inner.config.connect_deadline;
         let mut endpoints = self.inner.endpoints.watch();
         if timeout_at(deadline, endpoints.wait_for(|there| !there.is_empty())).await.is_err() {
@@ -195,7 +217,7 @@ impl Upstream {
                 }
                 sleep_until(until).await;
             }
-            for endpoint in self.in_order(client) {
+            for endpoint in self.in_order(client, lost) {
                 if Instant::now() >= deadline {
                     return Err(NoEndpoint);
                 }
@@ -207,12 +229,14 @@ impl Upstream {
         Err(NoEndpoint)
     }
 
-    /// The endpoints that this client is to try, the best first.
-    fn in_order(&self, client: IpAddr) -> Vec<Arc<Endpoint>> {
+    /// The endpoints that this client is to try, the best first and `lost` last.
+    fn in_order(&self, client: IpAddr, lost: Option<SocketAddr>) -> Vec<Arc<Endpoint>> {
         let (there, zone) = (self.inner.endpoints.snapshot(), self.inner.zone.get());
         let mut candidates: Vec<Candidate> =
             there.iter().filter_map(|endpoint| endpoint.candidate(zone.as_deref())).collect();
         choice::sort(&mut candidates, self.inner.config.choice, client);
+        // Behind those that fail others, even: it has failed this very session.
+        candidates.sort_by_key(|candidate| Some(candidate.address) == lost);
         let find = |candidate: &Candidate| {
             there.iter().find(|endpoint| endpoint.address == candidate.address).cloned()
         };

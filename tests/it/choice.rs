@@ -111,7 +111,7 @@ fn prefer_zone_leaves_the_zone_only_while_its_server_is_lost() {
             let is = |index: usize| {
                 endpoints.get(index)?.contains(&format!(" {} ", state[index])).then_some(())
             };
-            is(0).and(is(1))
+            is(0).and_then(|()| is(1))
         });
     };
     both(["healthy", "healthy"]);

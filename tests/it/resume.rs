@@ -107,6 +107,51 @@ fn a_session_outlives_its_server_in_the_middle_of_its_login() {
 }
 
 #[test]
+fn a_second_login_in_a_session_never_makes_it_go_on_elsewhere() {
+    thread::scope(|scope| {
+        for kind in Kind::ALL {
+            scope.spawn(move || logs_in_twice(kind));
+        }
+    });
+}
+
+/// Some servers refuse it, some are then in the first directory, some in the last one.
+fn logs_in_twice(kind: Kind) {
+    let mut pair = Pair::start(kind);
+    pair.first.create_dir("in");
+    let gateway = pair.gateway().start();
+    let mut client = Ftp::login(gateway.address, &pair.first);
+    client.command("CWD in").expect(&[250]);
+    client.command(&format!("USER {}", kind.user()));
+    client.command(&format!("PASS {PASSWORD}"));
+    let there = client.command("PWD");
+    pair.first.sigkill();
+    let later = client.command("PWD");
+    assert!(later.code == 421 || later.text == there.text, "{kind:?}: {}", later.text);
+}
+
+#[test]
+fn a_lost_session_holds_no_place_and_its_passive_port_is_gone() {
+    let mut pair = Pair::start(Kind::ApacheFtpServer);
+    let gateway = pair.gateway().start();
+    let mut client = Ftp::login(gateway.address, &pair.first);
+    client.pasv();
+    let sessions = |server: &Server| {
+        gateway.metric(&format!("ftpgate_endpoint_sessions{{endpoint=\"{}\"}}", server.address))
+    };
+    assert_eq!((sessions(&pair.first), sessions(&pair.second)), (1.0, 0.0));
+    pair.first.sigkill();
+    eventually("its place to be free", || (sessions(&pair.first) == 0.0).then_some(()));
+    client.command("STOR file").expect(&[425]);
+    assert_eq!(sessions(&pair.second), 0.0, "that took no server");
+    client.upload("STOR file", b"content").expect(&[226]);
+    assert_eq!((sessions(&pair.first), sessions(&pair.second)), (0.0, 1.0));
+    let (from, to) = (pair.first.address, pair.second.address);
+    let resumed = format!("resume succeeded=true from={from} endpoint={to}");
+    assert!(gateway.log().contains(&resumed), "{}", gateway.log());
+}
+
+#[test]
 fn a_transfer_that_loses_its_server_is_told_and_can_be_done_again() {
     let content = bytes(2, 8 << 20);
     for upload in [true, false] {

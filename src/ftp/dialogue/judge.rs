@@ -1,7 +1,10 @@
 //! Plays any sequence of events to a dialogue and judges what it wants done: the property test
 //! and the fuzz target share it, so it uses nothing but the public interface.
 
-use super::{Action, DataFailure, Dialogue, Direction, Lines, Outcome, Replies, SessionEnd, Terms};
+use super::{
+    Action, Command, DataFailure, Dialogue, Direction, Lines, Outcome, Replies, SessionEnd, Terms,
+    Verb,
+};
 
 /// The longest line that a judged client may send.
 pub(crate) const LINE_LIMIT: usize = 200;
@@ -76,6 +79,9 @@ pub(crate) fn judge(steps: &[Step]) -> Result<(), String> {
         answered: 0,
         complete: false,
         link: Link::Up,
+        restart: Restart::None,
+        told: Vec::new(),
+        owed: 0,
         closed: false,
     };
     steps.iter().try_for_each(|step| judge.play(step))
@@ -87,6 +93,18 @@ enum Link {
     Up,
     Lost,
     Connecting,
+    Replaying,
+}
+
+/// What has become of the latest REST.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Restart {
+    /// None, or used.
+    None,
+    Asked,
+    Accepted,
+    /// Its upstream is gone, and nobody else knows of it.
+    Lost,
 }
 
 struct Judge {
@@ -101,6 +119,11 @@ struct Judge {
     /// The latest transfer's bytes are proven complete and closed with FIN.
     complete: bool,
     link: Link,
+    restart: Restart,
+    /// Everything that an upstream was told outside of replays.
+    told: Vec<Vec<u8>>,
+    /// Lines of a replay that have no reply yet.
+    owed: usize,
     closed: bool,
 }
 
@@ -111,11 +134,15 @@ impl Judge {
                 self.lines.push(bytes);
                 self.take_lines()?;
             }
-            (Step::Upstream(bytes), _) if self.link == Link::Up => {
+            (Step::Upstream(bytes), _) if matches!(self.link, Link::Up | Link::Replaying) => {
                 self.replies.push(bytes);
                 while let Some(reply) = self.replies.next_reply() {
                     match reply {
-                        Ok(reply) => self.dialogue.handle_reply(reply),
+                        Ok(reply) => {
+                            self.owed =
+                                self.owed.saturating_sub(usize::from(!reply.is_preliminary()));
+                            self.dialogue.handle_reply(reply);
+                        }
                         Err(_) => {
                             self.dialogue
                                 .handle_upstream_closed(SessionEnd::ProtocolError, "nonsense");
@@ -130,13 +157,17 @@ impl Judge {
             (Step::UpstreamClosed, _) => {
                 self.dialogue.handle_upstream_closed(SessionEnd::UpstreamClosed, "gone")
             }
-            (Step::UpstreamLost, _) if self.link == Link::Up => {
+            (Step::UpstreamLost, _) if matches!(self.link, Link::Up | Link::Replaying) => {
                 self.link = Link::Lost;
+                if self.restart == Restart::Accepted {
+                    self.restart = Restart::Lost;
+                }
                 self.replies = Replies::new(REPLY_LIMIT);
                 self.dialogue.handle_upstream_lost();
             }
             (Step::UpstreamConnected, _) if self.link == Link::Connecting => {
-                self.link = Link::Up;
+                self.link = Link::Replaying;
+                self.owed = 0;
                 self.dialogue.handle_upstream_connected(false);
             }
             (Step::ReconnectFailed, _) if self.link == Link::Connecting => {
@@ -203,6 +234,10 @@ impl Judge {
                     // The one reply that nobody asked for is the last: 421.
                     self.answered +=
                         usize::from(!bytes.starts_with(b"1") && !bytes.starts_with(b"421"));
+                    if self.restart == Restart::Asked {
+                        let accepted = bytes.starts_with(b"350");
+                        self.restart = if accepted { Restart::Accepted } else { Restart::None };
+                    }
                     if self.answered > self.asked {
                         return Err(format!("an answer too many: {}", bytes.escape_ascii()));
                     }
@@ -214,9 +249,7 @@ impl Judge {
                     {
                         return Err(format!("not one command: {}", bytes.escape_ascii()));
                     }
-                    if self.link != Link::Up {
-                        return Err(format!("to nobody: {}", bytes.escape_ascii()));
-                    }
+                    self.judge_line(&bytes)?;
                     data
                 }
                 (Action::Reconnect, data) => {
@@ -225,6 +258,10 @@ impl Judge {
                     data
                 }
                 (Action::TransferStarted(_), data) => {
+                    if self.restart == Restart::Lost {
+                        return Err("a transfer from where the client did not ask for".into());
+                    }
+                    self.restart = Restart::None;
                     self.complete = false;
                     data
                 }
@@ -239,6 +276,7 @@ impl Judge {
                 }
                 (Action::ResetData, _) => Data::Absent,
                 (Action::Audit(end), data) => {
+                    self.restart = Restart::None;
                     let positive = end.reply.is_some_and(|code| code < 300);
                     let told = end.outcome == Outcome::Complete;
                     if positive != told || (told && !self.complete) {
@@ -250,10 +288,55 @@ impl Judge {
                     self.closed = true;
                     data
                 }
-                (Action::Login { .. } | Action::Resume { .. }, data) => data,
+                (Action::Resume { succeeded }, data) => {
+                    if succeeded {
+                        self.link = Link::Up;
+                    }
+                    data
+                }
+                (Action::Login { .. }, data) => data,
                 (action, data) => return Err(format!("{action:?} while {data:?}")),
             };
         }
         Ok(())
     }
+
+    /// A line that goes upstream. During a replay it must be one that was known before, of a
+    /// kind that may be said twice, and the only one.
+    fn judge_line(&mut self, line: &[u8]) -> Result<(), String> {
+        let Ok(command) = Command::parse(line) else {
+            return Err(format!("no command: {}", line.escape_ascii()));
+        };
+        match self.link {
+            Link::Up => self.told.push(line.to_vec()),
+            Link::Replaying => {
+                let located = command.verb() == Verb::Cwd && command.argument().starts_with(b"/");
+                let known = located || self.told.iter().any(|told| told == line);
+                self.owed += 1;
+                if !known || !is_replayed(command.verb()) || self.owed > 1 {
+                    return Err(format!("in the middle of a replay: {}", line.escape_ascii()));
+                }
+            }
+            Link::Connecting | Link::Lost => {
+                return Err(format!("to nobody: {}", line.escape_ascii()));
+            }
+        }
+        match command.verb() {
+            Verb::Rest if command.argument() != b"0" => self.restart = Restart::Asked,
+            Verb::Rest | Verb::Rein => self.restart = Restart::None,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What sets the state of a session and nothing else.
+fn is_replayed(verb: Verb) -> bool {
+    let login = matches!(verb, Verb::User | Verb::Pass | Verb::Acct | Verb::Host);
+    let directory = matches!(verb, Verb::Cwd | Verb::Cdup);
+    let settings = matches!(
+        verb,
+        Verb::Clnt | Verb::Lang | Verb::Mode | Verb::Opts | Verb::Site | Verb::Stru | Verb::Type
+    );
+    login || directory || settings
 }

@@ -34,7 +34,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-use super::command::{Command, Direction, MalformedCommand, Verb};
+use super::command::{Command, Direction, Line, MalformedCommand, Verb};
 use super::feat;
 use super::line::LineTooLong;
 use super::reply::Reply;
@@ -141,7 +141,7 @@ pub enum Action {
     /// Send to the client.
     ToClient(Vec<u8>),
     /// Send to the upstream.
-    ToUpstream(Vec<u8>),
+    ToUpstream(Line),
     /// A transfer command has gone upstream: from here its time counts.
     TransferStarted(Direction),
 }
@@ -391,6 +391,9 @@ impl Dialogue {
             self.close(SessionEnd::Quit);
             return;
         }
+        if self.link.is_resuming() {
+            self.actions.push_back(Action::Resume { succeeded: false });
+        }
         self.give_up(end, why);
     }
 
@@ -515,7 +518,8 @@ impl Dialogue {
                 self.forward(command);
             }
             Verb::Rest => {
-                self.restart = first_number(command.argument()).unwrap_or_default();
+                // An upstream may take for a number what is none here, or one that is too big.
+                self.restart = first_number(command.argument()).unwrap_or(u64::MAX);
                 self.forward(command);
             }
             Verb::User => {
@@ -563,7 +567,7 @@ impl Dialogue {
         if self.await_upstream(&command) {
             return;
         }
-        self.actions.push_back(Action::ToUpstream(command.to_bytes()));
+        self.actions.push_back(Action::ToUpstream(command.to_line()));
         self.pending.push_back(Pending::Command(command));
     }
 

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{Action, Channel, Dialogue, Pending, Waiting};
-use crate::ftp::command::{Command, Verb};
+use crate::ftp::command::{Command, Line, Verb};
 use crate::ftp::hostport::{parse_227, parse_229, reply_227, reply_229};
 use crate::ftp::reply::Reply;
 
@@ -130,10 +130,10 @@ impl Dialogue {
 
     fn send_passive(&mut self, passive: Passive) {
         let line: &[u8] = match passive {
-            Passive::Epsv => b"EPSV\r\n",
-            Passive::Pasv => b"PASV\r\n",
+            Passive::Epsv => b"EPSV",
+            Passive::Pasv => b"PASV",
         };
-        self.actions.push_back(Action::ToUpstream(line.to_vec()));
+        self.actions.push_back(Action::ToUpstream(Line::new(line)));
     }
 
     pub(super) fn handle_passive_reply(&mut self, reply: Reply) {

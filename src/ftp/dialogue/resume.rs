@@ -10,27 +10,32 @@
 //! not replayed: what builds on it is refused, for a STOR without its REST would begin at the
 //! file's start.
 //!
-//! The remembered lines are wiped when they are forgotten. Copies that a socket or a buffer on its
-//! way there held for a moment are not.
+//! The remembered lines are wiped when they are forgotten, and so is every [`Command`] and [`Line`].
+//! What is not wiped: the buffers that a client's bytes come in by, from the socket to
+//! [`Command::parse`], and what a socket that is full leaves unsent for a while.
 
 use std::collections::VecDeque;
 use std::fmt;
 
-use zeroize::Zeroizing;
-
 use super::{Action, Dialogue, Outcome, Pending, Queued};
 use crate::ftp::SessionEnd;
-use crate::ftp::command::{Command, Verb};
+use crate::ftp::command::{Command, Line, Verb};
 use crate::ftp::reply::Reply;
 
 /// How many connections may be tried for one command: one that kills its server would else be sent
 /// to server after server for ever, with a login each time.
 const ATTEMPTS: u8 = 3;
+/// Lines of a login that are remembered: USER, PASS, ACCT, and some for a server with more questions.
+const LOGIN_LIMIT: usize = 8;
 /// Settings that are remembered; a client has a handful.
 const SETTINGS_LIMIT: usize = 16;
+/// The longest of them, in bytes.
+const SETTING_SIZE_LIMIT: usize = 512;
 /// Changes of directory that are remembered before the upstream is asked where it is. They cannot
 /// be joined: `..` need not lead back where a link led from.
 const DIRECTORY_LIMIT: usize = 32;
+/// The same in bytes.
+const DIRECTORY_SIZE_LIMIT: usize = 4096;
 
 /// The connection to the upstream.
 #[derive(Debug)]
@@ -61,6 +66,11 @@ pub(super) struct Memory {
     refused: bool,
     /// More was done than is remembered.
     overflown: bool,
+    /// The login was all that it took: what comes behind it does not take its place.
+    complete: bool,
+    /// It was logged in again: some servers keep the directory then, others do not, and one logs
+    /// it out. It is asked where it is.
+    astray: bool,
     /// A REST was lost, and no transfer may pass that counts on it.
     lost_restart: bool,
     /// RNFR has been accepted, and its RNTO is due.
@@ -68,8 +78,6 @@ pub(super) struct Memory {
     /// An accepted RNFR was lost.
     lost_rename: bool,
 }
-
-type Line = Zeroizing<Vec<u8>>;
 
 /// One line of a replay.
 #[derive(Clone)]
@@ -92,47 +100,90 @@ impl Link {
 // === impl Memory ===
 
 impl Memory {
+    /// Whether another upstream can be brought where this one was.
+    fn suffices(&self) -> bool {
+        !self.refused && !self.overflown && !self.astray
+    }
+
     /// Keeps what this accepted command has changed for good. Says whether it is time to ask the
     /// upstream for its directory.
     fn learn(&mut self, command: &Command, reply: &Reply) -> bool {
         let (verb, positive) = (command.verb(), reply.is_positive());
         let proceeds = positive || (300..400).contains(&reply.code());
-        let line = || Zeroizing::new(command.to_bytes());
         self.renaming = verb == Verb::Rnfr && proceeds;
         match verb {
-            Verb::User if proceeds => {
-                self.login = vec![line()];
-                self.directory = Vec::new();
-            }
-            Verb::Pass | Verb::Acct if proceeds => self.login.push(line()),
-            Verb::User | Verb::Pass | Verb::Acct => {
-                self.login = Vec::new();
-                self.refused = true;
-            }
+            Verb::User | Verb::Pass | Verb::Acct => return self.learn_login(command, reply),
             Verb::Rein if positive => *self = Self::default(),
-            Verb::Host if positive => self.host = Some(line()),
+            Verb::Host if positive => self.host = Some(command.to_line()),
             Verb::Cwd | Verb::Cdup if positive => {
                 if verb == Verb::Cwd && command.argument().starts_with(b"/") {
                     self.directory.clear();
+                    self.astray = false;
                 }
-                self.directory.push(line());
-                return self.directory.len() > DIRECTORY_LIMIT;
+                self.directory.push(command.to_line());
+                let size: usize = self.directory.iter().map(|line| line.len()).sum();
+                return self.directory.len() > DIRECTORY_LIMIT || size > DIRECTORY_SIZE_LIMIT;
             }
             _ if positive => {
                 if let Some(key) = setting(command) {
-                    self.set(key, line());
+                    self.set(key, command.to_line());
                 }
             }
             _ => {}
         }
-        if positive && matches!(verb, Verb::User | Verb::Pass | Verb::Acct) {
-            self.refused = false;
-        }
         false
     }
 
+    /// The same for USER, PASS and ACCT.
+    fn learn_login(&mut self, command: &Command, reply: &Reply) -> bool {
+        let (verb, positive) = (command.verb(), reply.is_positive());
+        let proceeds = positive || (300..400).contains(&reply.code());
+        match verb {
+            // Who is logged in is told so, by 202, 230 or 503, whatever the password. Apache FtpServer
+            // says so, too, and logs it out.
+            Verb::Pass if self.complete && reply.code() != 530 => {
+                self.astray = true;
+                return true;
+            }
+            // 532 to a STOR can ask for an account long after the login (RFC 959 4.1.1).
+            Verb::Acct if self.complete && positive => {
+                self.set(verb.as_str().into(), command.to_line());
+                return false;
+            }
+            Verb::Acct if self.complete && reply.code() != 530 => return false,
+            // ProFTPD and Apache say so of who is logged in already.
+            Verb::User if self.complete && positive && self.begins_with(command) => {
+                self.astray = true;
+                return true;
+            }
+            Verb::User if proceeds => {
+                self.astray |= self.complete;
+                self.login = vec![command.to_line()];
+                self.settings.retain(|(key, _)| key != Verb::Acct.as_str().as_bytes());
+            }
+            // vsftpd refuses a second USER, but not the PASS behind it.
+            _ if self.login.is_empty() || !proceeds => {
+                self.login = Vec::new();
+                self.complete = false;
+                self.refused = true;
+                return false;
+            }
+            _ if self.login.len() < LOGIN_LIMIT => self.login.push(command.to_line()),
+            _ => self.overflown = true,
+        }
+        self.complete = positive;
+        self.refused &= !positive;
+        positive && self.astray
+    }
+
+    fn begins_with(&self, command: &Command) -> bool {
+        self.login.first() == Some(&command.to_line())
+    }
+
     fn set(&mut self, key: Vec<u8>, line: Line) {
-        if let Some((_, known)) = self.settings.iter_mut().find(|(known, _)| *known == key) {
+        if line.len() > SETTING_SIZE_LIMIT {
+            self.overflown = true;
+        } else if let Some((_, known)) = self.settings.iter_mut().find(|(known, _)| *known == key) {
             *known = line;
         } else if self.settings.len() < SETTINGS_LIMIT {
             self.settings.push((key, line));
@@ -222,11 +273,8 @@ impl Dialogue {
         if self.closed {
             return;
         }
-        let may_resume = self
-            .memory
-            .as_ref()
-            .is_some_and(|memory| !memory.refused && !memory.overflown && !self.quit_in_flight());
-        if !may_resume {
+        let suffices = self.memory.as_ref().is_some_and(|memory| memory.suffices());
+        if !suffices || self.quit_in_flight() {
             return self.handle_upstream_closed(SessionEnd::UpstreamClosed, WHY);
         }
         match self.link {
@@ -331,7 +379,7 @@ impl Dialogue {
     fn replay(&mut self) {
         let Link::Replaying { steps, attempt } = &self.link else { return };
         if let Some(step) = steps.front() {
-            self.actions.push_back(Action::ToUpstream(step.line.to_vec()));
+            self.actions.push_back(Action::ToUpstream(step.line.clone()));
             return;
         }
         if let Some(memory) = &mut self.memory {
@@ -395,7 +443,7 @@ impl Dialogue {
         let Some(memory) = &mut self.memory else { return };
         if memory.learn(command, reply) {
             self.pending.push_back(Pending::Locate);
-            self.actions.push_back(Action::ToUpstream(b"PWD\r\n".to_vec()));
+            self.actions.push_back(Action::ToUpstream(Line::new(b"PWD")));
         }
     }
 
@@ -403,13 +451,10 @@ impl Dialogue {
     pub(super) fn handle_location(&mut self, reply: &Reply) {
         self.pending.pop_front();
         let Some(memory) = &mut self.memory else { return };
-        match directory(reply) {
-            Some(path) => {
-                let line = [b"CWD ", &*path, b"\r\n"].concat();
-                memory.directory = vec![Zeroizing::new(line)];
-            }
-            None => memory.overflown = true,
-        }
+        let path = directory(reply);
+        memory.astray = path.is_none();
+        memory.directory =
+            path.iter().map(|path| Line::new(&[b"CWD ", &**path].concat())).collect();
     }
 
     /// Refuses what builds on a REST or RNFR that was lost. Says whether it did.

@@ -1,7 +1,7 @@
 //! A transfer: its command, its bytes, its final reply, and which of them the client may see.
 
 use super::{Action, Channel, Dialogue, OVERTAKER_LIMIT, Pending, Waiting};
-use crate::ftp::command::{Command, Direction, Verb};
+use crate::ftp::command::{Command, Direction, Line, Verb};
 use crate::ftp::reply::Reply;
 
 /// What the audit log is told of a transfer; its bytes and times are the driver's to add.
@@ -239,7 +239,7 @@ impl Dialogue {
         let restart = std::mem::take(&mut self.restart);
         let announced = self.announced.take().map(|size| size.saturating_sub(restart));
         self.actions.push_back(Action::TransferStarted(direction));
-        self.actions.push_back(Action::ToUpstream(command.to_bytes()));
+        self.actions.push_back(Action::ToUpstream(command.to_line()));
         self.pending.push_back(Pending::Transfer(Transfer {
             verb: command.verb(),
             path: command.argument().to_vec(),
@@ -309,7 +309,7 @@ impl Dialogue {
         if let Some(Pending::Transfer(transfer)) = self.pending.front_mut() {
             transfer.nudged = true;
             self.pending.push_back(Pending::Nudge);
-            self.actions.push_back(Action::ToUpstream(b"NOOP\r\n".to_vec()));
+            self.actions.push_back(Action::ToUpstream(Line::new(b"NOOP")));
         }
     }
 

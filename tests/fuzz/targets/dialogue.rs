@@ -1,7 +1,7 @@
 //! Both peers hostile at once, and every data connection event, through the dialogue.
 #![no_main]
 
-use ftpgate::ftp::command::Direction;
+use ftpgate::ftp::command::{Command, Direction, Verb};
 use ftpgate::ftp::dialogue::{Action, DataFailure, Dialogue, Outcome, SessionEnd, Terms};
 use ftpgate::ftp::line::Lines;
 use ftpgate::ftp::reply::Replies;
@@ -21,7 +21,7 @@ fuzz_target!(|input: Vec<(u8, Vec<u8>)>| {
 
 fn step((kind, bytes): (u8, Vec<u8>)) -> Step {
     let line = |text: &str| format!("{text}\r\n").into_bytes();
-    match kind % 30 {
+    match kind % 33 {
         0 => Step::Client(bytes),
         1 => Step::Upstream(bytes),
         2 => Step::ClientClosed,
@@ -46,6 +46,8 @@ fn step((kind, bytes): (u8, Vec<u8>)) -> Step {
         25 | 26 => Step::UpstreamConnected,
         27 => Step::ReconnectFailed,
         28 => Step::Upstream(line("250 ok")),
+        30 => Step::Client(line("REST 9\r\nCWD /a")),
+        31 => Step::Upstream(line("350 go\r\n250 ok")),
         _ => Step::Upstream(line("426 cut")),
     }
 }

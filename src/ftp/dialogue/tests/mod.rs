@@ -551,9 +551,36 @@ fn a_client_that_floods_a_transfer_with_long_commands_is_left_sooner() {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let lines = [
-        "USER a", "PASS b", "PASV", "EPSV", "EPSV ALL", "STOR f", "RETR f", "LIST", "ABOR", "NOOP",
-        "STAT", "QUIT", "ALLO 50", "PWD", "CWD /a", "CDUP", "TYPE I", "REST 9", "RNFR f", "RNTO g",
-        "DELE f", "AUTH TLS", "MODE B", "REIN", "", "FEAT", "\u{0}", "a\rb",
+        "USER a",
+        "PASS b",
+        "PASV",
+        "EPSV",
+        "EPSV ALL",
+        "STOR f",
+        "RETR f",
+        "LIST",
+        "ABOR",
+        "NOOP",
+        "STAT",
+        "QUIT",
+        "ALLO 50",
+        "PWD",
+        "CWD /a",
+        "CDUP",
+        "TYPE I",
+        "REST 9",
+        "RNFR f",
+        "RNTO g",
+        "DELE f",
+        "ACCT c",
+        "SITE UMASK 7",
+        "AUTH TLS",
+        "MODE B",
+        "REIN",
+        "",
+        "FEAT",
+        "\u{0}",
+        "a\rb",
     ];
     let replies = [
         "150 go",
@@ -598,14 +625,40 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Step::UpstreamConnected),
         1 => Just(Step::ReconnectFailed),
     ];
-    (any::<bool>(), proptest::collection::vec(step, 0..80)).prop_map(move |(opened, steps)| {
-        // Most interesting things happen after a login with a passive port.
-        let opening = [
-            Step::Client(line("USER a\r\nPASS b\r\nPASV")),
-            Step::Upstream(line("331 pw\r\n230 in\r\n229 (|||8000|)")),
-            Step::Reserved,
-        ];
-        opening.into_iter().filter(|_| opened).chain(steps).collect()
+    // What chance alone seldom puts together: a command and its answer, a passive port, a loss and
+    // the way back.
+    let turn = |said: &str, answer: &str| {
+        let (said, answer) = (Step::Client(line(said)), Step::Upstream(line(answer)));
+        [said, answer].to_vec()
+    };
+    let passive = [turn("PASV", "229 (|||8000|)"), vec![Step::Reserved]].concat();
+    let login = turn("USER a\r\nPASS b", "331 pw\r\n230 in");
+    let lost = [Step::UpstreamLost, Step::Client(line("NOOP"))].to_vec();
+    let back = [Step::UpstreamConnected, Step::Upstream(line("331 pw\r\n230 in\r\n200 ok"))];
+    let resumed = [lost.clone(), back.to_vec()].concat();
+    let turns = [
+        turn("REST 9", "350 go"),
+        turn("RNFR f", "350 go"),
+        turn("CWD /a", "250 ok"),
+        turn("STOR f", "150 go"),
+        passive.clone(),
+        lost,
+        back.to_vec(),
+        resumed.clone(),
+    ];
+    let steps = prop_oneof![
+        4 => step.prop_map(|step| vec![step]),
+        1 => proptest::sample::select(turns.to_vec()),
+    ];
+    // Most interesting things happen after a login with a passive port.
+    let openings = [
+        Vec::new(),
+        [login.clone(), passive.clone()].concat(),
+        [login, turn("REST 9", "350 go"), resumed, passive].concat(),
+    ];
+    let opening = proptest::sample::select(openings.to_vec());
+    (opening, proptest::collection::vec(steps, 0..60)).prop_map(|(opening, steps)| {
+        opening.into_iter().chain(steps.into_iter().flatten()).collect()
     })
 }
 

@@ -263,3 +263,155 @@ fn no_secret_is_shown() {
     let shown = format!("{:?}", script.dialogue);
     assert!(!shown.contains("PASS") && !shown.contains("120"), "{shown}");
 }
+
+/// What another upstream is told until it has said yes to all of it, each line answered with `good`
+/// but PASS and what logs in.
+fn replayed(script: &mut Script) -> Vec<String> {
+    script.dialogue.handle_upstream_connected(false);
+    let mut told = Vec::new();
+    loop {
+        let actions = script.actions();
+        let resumed = actions.iter().any(|action| action == "Resume { succeeded: true }");
+        if resumed || actions.is_empty() {
+            assert!(resumed, "the replay stopped after {told:?}");
+            return told;
+        }
+        told.extend(actions.iter().map(|action| action.trim_start_matches("> ").to_owned()));
+        let verb = told.last().map(|line| line.split(' ').next().unwrap_or_default());
+        script.dialogue.handle_reply(reply(match verb {
+            Some("USER") => "331 password",
+            Some("PASS") => "230 in",
+            _ => "200 ok",
+        }));
+    }
+}
+
+#[test]
+fn words_on_the_login_after_it_neither_pile_up_nor_take_its_place() {
+    let mut script = Script::logged_in();
+    for (line, answer) in [
+        ("PASS wrong", "202 already logged in"),
+        ("PASS wrong", "230 already logged in"),
+        ("PASS wrong", "503 already logged in"),
+        ("ACCT one", "230 account noted"),
+        ("ACCT two", "230 account noted"),
+    ] {
+        script.line(line, &[&format!("> {line}")]);
+        script.dialogue.handle_reply(reply(answer));
+        let actions = script.actions();
+        assert_eq!(actions.last(), Some(&format!("< {answer}")));
+        if line.starts_with("PASS") {
+            assert_eq!(actions[0], "> PWD");
+            script.reply("257 \"/in\" is it", &[]);
+        }
+    }
+    lose(&mut script, &[]);
+    script.line("SIZE f", &["Reconnect"]);
+    assert_eq!(replayed(&mut script), ["USER ann", "PASS x", "ACCT two", "CWD /in"]);
+}
+
+#[test]
+fn a_second_login_is_asked_where_it_is() {
+    let mut script = Script::logged_in();
+    script.line("CWD /in", &["> CWD /in"]);
+    script.reply("250 ok", &["< 250 ok"]);
+    script.line("USER ann", &["> USER ann"]);
+    script.reply("331 any password will do", &["< 331 any password will do"]);
+    script.line("PASS x", &["> PASS x"]);
+    script.reply("230 in", &["> PWD", "Login(true)", "< 230 in"]);
+    // Until that is known, going on could mean to store a file in the wrong place.
+    let mut early = Script::logged_in();
+    early.line("USER ann", &["> USER ann"]);
+    early.reply("331 any password will do", &["< 331 any password will do"]);
+    early.line("PASS x", &["> PASS x"]);
+    early.reply("230 in", &["> PWD", "Login(true)", "< 230 in"]);
+    lose(&mut early, &["< 421 The FTP server closed the connection.", "Close(UpstreamClosed)"]);
+
+    script.reply("257 \"/in\" is it", &[]);
+    lose(&mut script, &[]);
+    script.line("SIZE f", &["Reconnect"]);
+    assert_eq!(replayed(&mut script), ["USER ann", "PASS x", "CWD /in"]);
+}
+
+#[test]
+fn a_user_who_is_logged_in_already_stays_so_and_one_who_was_refused_does_not() {
+    let mut script = Script::logged_in();
+    script.line("USER ann", &["> USER ann"]);
+    script.reply("230 already logged in", &["> PWD", "Login(true)", "< 230 already logged in"]);
+    script.reply("257 \"/in\" is it", &[]);
+    script.line("PASS x", &["> PASS x"]);
+    script.reply("503 already logged in", &["> PWD", "Login(false)", "< 503 already logged in"]);
+    script.reply("257 \"/in\" is it", &[]);
+    lose(&mut script, &[]);
+    script.line("SIZE f", &["Reconnect"]);
+    assert_eq!(replayed(&mut script), ["USER ann", "PASS x", "CWD /in"]);
+
+    // Apache FtpServer says yes and logs it out.
+    let mut script = Script::logged_in();
+    script.line("PASS x", &["> PASS x"]);
+    script.reply("202 already logged in", &["> PWD", "Login(true)", "< 202 already logged in"]);
+    script.reply("530 access denied", &[]);
+    lose(&mut script, &["< 421 The FTP server closed the connection.", "Close(UpstreamClosed)"]);
+
+    let mut script = Script::logged_in();
+    script.line("USER bob", &["> USER bob"]);
+    script.reply("530 no other user", &["< 530 no other user"]);
+    script.line("PASS x", &["> PASS x"]);
+    script.reply("230 already logged in", &["Login(true)", "< 230 already logged in"]);
+    lose(&mut script, &["< 421 The FTP server closed the connection.", "Close(UpstreamClosed)"]);
+}
+
+#[test]
+fn a_restart_that_only_the_upstream_understood_is_not_lost_silently() {
+    for argument in ["5abc", "99999999999999999999"] {
+        let mut script = Script::passive();
+        script.line(&format!("REST {argument}"), &[&format!("> REST {argument}")]);
+        script.reply("350 go", &["< 350 go"]);
+        lose(&mut script, &["ResetData"]);
+        script.line(
+            "STOR f",
+            &[
+                "Audit(STOR f refused 451)",
+                "< 451 The connection to the FTP server was lost after REST; send REST again.",
+            ],
+        );
+    }
+}
+
+#[test]
+fn what_is_remembered_is_bounded_in_bytes_too() {
+    let mut script = Script::logged_in();
+    let far = format!("CWD {}", "x/".repeat(1500));
+    script.line(&far, &[&format!("> {far}")]);
+    script.reply("250 ok", &["< 250 ok"]);
+    script.line(&far, &[&format!("> {far}")]);
+    script.reply("250 ok", &["> PWD", "< 250 ok"]);
+    script.reply("257 \"/far\" is it", &[]);
+    let long = format!("OPTS MLST {}", "type;".repeat(500));
+    script.line(&long, &[&format!("> {long}")]);
+    script.reply("200 ok", &["< 200 ok"]);
+    lose(&mut script, &["< 421 The FTP server closed the connection.", "Close(UpstreamClosed)"]);
+}
+
+#[test]
+fn a_replay_that_meets_nonsense_counts_as_failed() {
+    let mut script = settled();
+    lose(&mut script, &[]);
+    script.line("PWD", &["Reconnect"]);
+    script.event(|dialogue| dialogue.handle_upstream_connected(false), &["> USER ann"]);
+    script.event(
+        |dialogue| dialogue.handle_upstream_closed(SessionEnd::ProtocolError, "Nonsense."),
+        &["Resume { succeeded: false }", "< 421 Nonsense.", "Close(ProtocolError)"],
+    );
+}
+
+#[test]
+fn what_waits_to_be_sent_shows_no_secret() {
+    let mut script = Script::new();
+    script.line("USER ann", &["> USER ann"]);
+    script.reply("331 password", &["< 331 password"]);
+    script.dialogue.handle_line(Ok(b"PASS sekret"));
+    let shown = format!("{:?}", script.dialogue);
+    let bytes = format!("{:?}", b"sekret").trim_matches(['[', ']']).to_owned();
+    assert!(!shown.contains("sekret") && !shown.contains(&bytes), "{shown}");
+}
