@@ -75,6 +75,8 @@ async fn readyz(State(node): State<Node>) -> Response {
 }
 
 async fn render_metrics(State(node): State<Node>) -> Response {
+    // Some states change by time alone: looking at the endpoints brings their metrics up to date.
+    node.health.endpoints();
     match node.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => {

@@ -233,6 +233,10 @@ impl Endpoint {
     }
 
     fn show(&self) {
+        if self.gone.is_cancelled() {
+            // Its series are gone too.
+            return;
+        }
         self.metrics.endpoint_healthy(self.address, self.state().0 == State::Healthy);
     }
 
@@ -256,7 +260,9 @@ impl Endpoint {
         Place { endpoint: Arc::clone(self), _counted: source.take(), source }
     }
 
+    /// Its metric follows: time alone may have changed its state.
     pub(super) fn status(&self) -> EndpointStatus {
+        self.show();
         let (state, reason) = self.state();
         let known = lock(&self.known);
         EndpointStatus {

@@ -215,3 +215,15 @@ fn a_client_that_meets_only_mute_endpoints_is_told_in_time() {
     let took = started.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(2), "{took:?}");
 }
+
+#[test]
+fn without_probes_a_failed_endpoint_is_healthy_again_when_its_time_is_over() {
+    let nobody = SocketAddr::new(address::unused().into(), 2121);
+    let gateway = Gateway::to_address(nobody).set("upstream", "retry_after = \"1s\"").start();
+    let series = format!("ftpgate_endpoint_healthy{{endpoint=\"{nobody}\"}}");
+    assert_eq!(gateway.metric(&series), 1.0);
+    Ftp::knock(gateway.address).reply().expect(&[421]);
+    assert_eq!((gateway.metric(&series), gateway.get("/readyz").0), (0.0, 503));
+    eventually("its time to be over", || (gateway.metric(&series) == 1.0).then_some(()));
+    assert_eq!(gateway.get("/readyz").0, 200);
+}
