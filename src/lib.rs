@@ -13,6 +13,7 @@
 //! | [`upstream`] | the endpoints behind the gateway: finding, watching, choosing and reaching them |
 //! | [`probe`] | one probe of one endpoint: connect, banner, login, list, round trip |
 //! | [`aws`] | thin adapters to AWS |
+//! | [`outbound`] | connections to the upstream, from a chosen local address |
 //! | [`observe`] | metrics, the audit log, tracing set-up |
 //! | [`config`] | the TOML file: its shape, its checks, its error messages |
 //! | [`ftp`] | the protocol without I/O: lines, commands, replies, host-ports, the dialogue |
@@ -24,7 +25,9 @@
 //! feeds client lines, upstream replies, data connection events and timers to
 //! [`ftp::Dialogue`], which answers with actions; the task performs them and decides nothing.
 //! PASV and EPSV reserve a port of the shared pool; the client's data connection is matched to
-//! its session there, the upstream's data port is dialled, and the relay moves the bytes.
+//! its session there, the upstream's data port is dialled, and the relay moves the bytes. When the
+//! upstream connection is lost, the dialogue asks for another one at the client's next command and
+//! replays there what the session has set.
 //!
 //! # What does not exist here
 //!
@@ -43,5 +46,6 @@ pub mod ftp;
 pub mod gateway;
 pub mod http;
 pub mod observe;
+pub mod outbound;
 pub mod probe;
 pub mod upstream;

@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::upstream;
+use crate::outbound;
 
 /// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -67,7 +67,7 @@ pub(super) async fn dial(to: SocketAddr, from: IpAddr, limit: Duration) -> io::R
     let socket = new(to)?;
     socket.set_linger(Some(Duration::ZERO))?;
     if !from.is_unspecified() {
-        upstream::bind(&socket, from)?;
+        outbound::bind(&socket, from)?;
     }
     let connect = TcpSocket::from_std_stream(socket.into()).connect(to);
     timeout(limit, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

@@ -3,13 +3,12 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::ftp::Reply;
 use crate::ftp::reply::Replies;
+use crate::outbound;
 
 /// A banner that is longer is no banner.
 const BANNER_SIZE: usize = 64 * 1024;
@@ -19,22 +18,11 @@ pub(super) async fn connect(
     endpoint: SocketAddr,
     source: Option<IpAddr>,
 ) -> Result<TcpStream, String> {
-    let socket = socket(endpoint, source)?;
-    socket.connect(endpoint).await.map_err(|error| error.to_string())
-}
-
-/// A socket that will leave from `source`; its port is chosen when it connects.
-fn socket(endpoint: SocketAddr, source: Option<IpAddr>) -> Result<TcpSocket, String> {
-    let domain = Domain::for_address(endpoint);
-    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP));
-    let socket = socket.map_err(|error| error.to_string())?;
-    if let Some(source) = source {
-        let bound = setsockopt(&socket, IpBindAddressNoPort, &true)
-            .map_err(io::Error::from)
-            .and_then(|()| socket.bind(&SocketAddr::new(source, 0).into()));
-        bound.map_err(|error| format!("it cannot be reached from {source}: {error}"))?;
-    }
-    Ok(TcpSocket::from_std_stream(socket.into()))
+    let connected = outbound::connect(endpoint, source).await;
+    connected.map_err(|error| match source {
+        Some(source) => format!("{error} (from {source})"),
+        None => error.to_string(),
+    })
 }
 
 /// Waits for 220; RFC 959 5.4 lets a 120 come before it.

@@ -4,16 +4,16 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use super::source::{bind, is_exhausted};
+use super::source::is_exhausted;
 use crate::ftp::Reply;
 use crate::ftp::reply::Replies;
 use crate::observe::metrics::ConnectResult;
+use crate::outbound;
 
 /// How long each part of an attempt may take.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ pub(super) async fn greet(
     limits: Limits,
 ) -> Result<Greeted, ConnectResult> {
     let until = |limit: Duration| limits.deadline.min(Instant::now() + limit);
-    let stream = match timeout_at(until(limits.connect), connect(address, source)).await {
+    let stream = match timeout_at(until(limits.connect), outbound::connect(address, source)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             debug!(endpoint = %address, ?source, %error, "connect failed");
@@ -76,13 +76,4 @@ pub(super) async fn greet(
             }
         }
     }
-}
-
-async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-    let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    if let Some(source) = source {
-        bind(&socket, source)?;
-    }
-    TcpSocket::from_std_stream(socket.into()).connect(address).await
 }

@@ -47,7 +47,7 @@ use endpoints::{Endpoint, Endpoints};
 pub use endpoints::{EndpointStatus, Place};
 pub use health::State;
 use source::Sources;
-pub use source::{SourceCount, SourceError, SourceUse, bind};
+pub use source::{SourceCount, SourceError, SourceUse};
 use zone::Zone;
 
 /// How often all endpoints are tried for one client, if there is time.

@@ -8,9 +8,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use prometheus::IntGauge;
-use socket2::Socket;
 
 use super::choice::hash;
 use crate::observe::metrics::Metrics;
@@ -109,18 +107,6 @@ impl Drop for SourceUse {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// Binds a socket that is about to connect. The port is chosen at connect(2): chosen at bind(2) it
-/// would be taken for all destinations at once, and a minute's worth of TIME_WAIT would use all
-/// ports up.
-///
-/// # Errors
-///
-/// Those of setsockopt(2) and bind(2).
-pub fn bind(socket: &Socket, source: IpAddr) -> io::Result<()> {
-    setsockopt(socket, IpBindAddressNoPort, &true)?;
-    socket.bind(&SocketAddr::new(source, 0).into())
 }
 
 /// Whether a connect failed because the source address has no port left for that destination.
