@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | [`line`] | bytes to lines, bounded; telnet sequences inside them |
+//! | [`mod@line`] | bytes to lines, bounded; telnet sequences inside them |
 //! | [`command`] | a client's line as verb and argument |
 //! | [`reply`] | an upstream's reply, kept byte for byte |
 //! | [`hostport`] | the address spellings of 227, 229, PORT and EPRT |
