@@ -230,7 +230,7 @@ fn setting(command: &Command) -> Option<Vec<u8>> {
 }
 
 /// Whether a command whose reply was lost may be sent once more: it changes nothing, or only the
-/// state of a connection that is gone.
+/// state of a connection that is gone. MDTM with a time sets it on some servers, but the same twice.
 fn is_repeatable(verb: Verb) -> bool {
     match verb {
         Verb::Abor
@@ -259,7 +259,6 @@ fn is_repeatable(verb: Verb) -> bool {
         | Verb::Syst
         | Verb::Type
         | Verb::User => true,
-        // MDTM with a time and a path sets it on some servers, but the same one twice.
         _ => false,
     }
 }
