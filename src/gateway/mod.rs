@@ -318,8 +318,10 @@ async fn run_session(
         Err(Full::Node) => return Err((stream, Refusal::Limit)),
     };
     let Ok(local) = stream.local_addr() else { return Ok(()) };
+    // Boxed: it is over soon, and the session's task would keep its room for hours.
+    let connect = Box::pin(shared.upstream.connect(client.ip()));
     let connected = tokio::select! {
-        connected = shared.upstream.connect(client.ip()) => connected,
+        connected = connect => connected,
         // No endpoint may answer for long, and a drain must not wait for it.
         () = shared.drain.cancelled() => return Err((stream, Refusal::Draining)),
     };

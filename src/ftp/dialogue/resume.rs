@@ -232,35 +232,35 @@ fn setting(command: &Command) -> Option<Vec<u8>> {
 /// Whether a command whose reply was lost may be sent once more: it changes nothing, or only the
 /// state of a connection that is gone. MDTM with a time sets it on some servers, but the same twice.
 fn is_repeatable(verb: Verb) -> bool {
-    match verb {
+    matches!(
+        verb,
         Verb::Abor
-        | Verb::Acct
-        | Verb::Allo
-        | Verb::Cdup
-        | Verb::Clnt
-        | Verb::Cwd
-        | Verb::Feat
-        | Verb::Help
-        | Verb::Host
-        | Verb::Lang
-        | Verb::Mdtm
-        | Verb::Mlst
-        | Verb::Mode
-        | Verb::Noop
-        | Verb::Opts
-        | Verb::Pass
-        | Verb::Pwd
-        | Verb::Rein
-        | Verb::Rest
-        | Verb::Rnfr
-        | Verb::Size
-        | Verb::Stat
-        | Verb::Stru
-        | Verb::Syst
-        | Verb::Type
-        | Verb::User => true,
-        _ => false,
-    }
+            | Verb::Acct
+            | Verb::Allo
+            | Verb::Cdup
+            | Verb::Clnt
+            | Verb::Cwd
+            | Verb::Feat
+            | Verb::Help
+            | Verb::Host
+            | Verb::Lang
+            | Verb::Mdtm
+            | Verb::Mlst
+            | Verb::Mode
+            | Verb::Noop
+            | Verb::Opts
+            | Verb::Pass
+            | Verb::Pwd
+            | Verb::Rein
+            | Verb::Rest
+            | Verb::Rnfr
+            | Verb::Size
+            | Verb::Stat
+            | Verb::Stru
+            | Verb::Syst
+            | Verb::Type
+            | Verb::User
+    )
 }
 
 // === impl Dialogue ===
