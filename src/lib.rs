@@ -9,6 +9,7 @@
 //! | [`cli`] | one file per subcommand; the only place that prints |
 //! | `demo` | `ftpgate demo`: endpoints, gateways and a self-test in one process (feature `demo`) |
 //! | [`http`] | health and metrics over HTTP, read-only |
+//! | [`ha`] | the pair: the role of this node, the lease between the nodes, what steers clients to the active one |
 //! | [`gateway`] | listeners, the session driver, the passive port pool, transfers, the relay, drain |
 //! | [`upstream`] | the endpoints behind the gateway: finding, watching, choosing and reaching them |
 //! | [`probe`] | one probe of one endpoint: connect, banner, login, list, round trip |
@@ -44,6 +45,7 @@ pub mod config;
 pub mod demo;
 pub mod ftp;
 pub mod gateway;
+pub mod ha;
 pub mod http;
 pub mod observe;
 pub mod outbound;

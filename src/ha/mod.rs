@@ -1,0 +1,3 @@
+//! The pair: the role of this node, and what moves clients to it.
+
+pub mod lease;
