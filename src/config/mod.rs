@@ -3,6 +3,7 @@
 //! `config/ftpgate.toml` documents every key. Nothing below this module sees the file or an
 //! optional value that still needs a decision: what is here is ready to use.
 
+mod ha;
 mod report;
 mod schema;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use ha::{Admin, CloudWatch, Ha, HaMode, Lease, Record, Route, Steering};
 pub use report::{ConfigError, Fault};
 
 /// Everything one node is told.
@@ -41,6 +43,12 @@ pub struct Config {
     pub drain: Drain,
     /// Where transfers are recorded, if anywhere.
     pub audit: Option<Audit>,
+    /// How this node and its peer are a pair.
+    pub ha: Ha,
+    /// What CloudWatch is told, if anything.
+    pub cloudwatch: Option<CloudWatch>,
+    /// Where the node is administered, if anywhere.
+    pub admin: Option<Admin>,
     /// Where health and metrics are served, if anywhere.
     pub http: Option<Http>,
     /// What is logged and how.

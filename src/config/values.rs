@@ -97,6 +97,46 @@ pub(super) fn name_servers<'de, D: Deserializer<'de>>(
         .collect()
 }
 
+/// The HTTP address of another node.
+pub(super) fn peer<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 && !address.ip().is_unspecified() => Ok(Some(address)),
+        _ => Err(fault(
+            &format!("`{text}` is no address of the other node"),
+            "write the address and port of its [http], such as \"10.2.2.10:9121\"",
+        )),
+    }
+}
+
+/// A DNS name, in lower case and without the dot at its end.
+pub(super) fn dns_name<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let name = text.strip_suffix('.').unwrap_or(&text);
+    if is_dns_name(name) {
+        return Ok(Some(name.to_ascii_lowercase()));
+    }
+    Err(fault(
+        &format!("`{text}` is no DNS name"),
+        "write the name that clients connect to, such as \"ftp.example.internal\"",
+    ))
+}
+
+/// Addresses that clients can connect to.
+pub(super) fn addresses<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Spanned<Vec<IpAddr>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Address(#[serde(deserialize_with = "named_address")] IpAddr);
+    let list = Spanned::<Vec<Address>>::deserialize(deserializer)?;
+    let span = list.span();
+    Ok(Spanned::new(span, list.into_inner().into_iter().map(|Address(address)| address).collect()))
+}
+
 /// An IP address, with that port if it has none.
 fn socket_address(text: &str, port: u16) -> Option<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);

@@ -3,6 +3,7 @@
 //! What concerns one value is checked while it is read; what concerns several is checked here,
 //! all of it, so that one run tells every fault.
 
+mod ha;
 mod upstream;
 
 use std::collections::HashSet;
@@ -17,6 +18,7 @@ use toml::Spanned;
 use super::report::Fault;
 use super::values::{Ports, address, duration, filter, named_address, passive_address, zone};
 use super::{Config, PassiveAddress, Zone};
+use ha::{Admin, CloudWatch, Ha};
 use upstream::{Dns, Probe, Upstream};
 
 /// Reads and checks the text.
@@ -47,6 +49,11 @@ struct File {
     #[serde(default)]
     drain: Drain,
     audit: Option<Audit>,
+    #[serde(default)]
+    ha: Ha,
+    cloudwatch: Option<CloudWatch>,
+    #[serde(default)]
+    admin: Admin,
     #[serde(default)]
     http: Http,
     #[serde(default)]
@@ -276,6 +283,8 @@ impl File {
             ));
         }
         faults.extend(self.limits.faults());
+        faults.extend(self.ha.faults(self.cloudwatch.is_some(), self.http.enabled));
+        faults.extend(self.cloudwatch.iter().flat_map(CloudWatch::faults));
         faults
     }
 
@@ -332,6 +341,9 @@ impl File {
                     AuditFormat::Xferlog => super::AuditFormat::Xferlog,
                 },
             }),
+            ha: self.ha.into_config(),
+            cloudwatch: self.cloudwatch.map(CloudWatch::into_config),
+            admin: self.admin.into_config(),
             http: self
                 .http
                 .enabled
