@@ -14,6 +14,7 @@
 //! | [`upstream`] | the endpoints behind the gateway: finding, watching, choosing and reaching them |
 //! | [`probe`] | one probe of one endpoint: connect, banner, login, list, round trip |
 //! | [`aws`] | thin adapters to AWS |
+//! | [`dns`] | names and their addresses |
 //! | [`outbound`] | connections to the upstream, from a chosen local address |
 //! | [`observe`] | metrics, the audit log, tracing set-up |
 //! | [`config`] | the TOML file: its shape, its checks, its error messages |
@@ -43,6 +44,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod dns;
 pub mod ftp;
 pub mod gateway;
 pub mod ha;

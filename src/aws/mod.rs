@@ -63,6 +63,14 @@ impl AwsError {
         }
     }
 
+    /// The status of HTTP, if the service answered.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            Self::NoRegion | Self::Unreachable { .. } => None,
+        }
+    }
+
     fn of<E>(service: &'static str, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -82,19 +90,20 @@ impl AwsError {
     }
 }
 
-/// What all clients have in common; each operation is over within `timeout`.
-async fn sdk_config(timeout: Duration) -> Result<SdkConfig, AwsError> {
+/// What all clients have in common; each operation is over within `timeout`, and sent at most
+/// `attempts` times.
+async fn sdk_config(timeout: Duration, attempts: u32) -> Result<SdkConfig, AwsError> {
     // The SDK's own chain, but with a metadata service that is given up soon.
     let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::new())
         .or_else(ImdsRegionProvider::builder().imds_client(imds::client()).build());
     let config = aws_config::defaults(BehaviorVersion::latest())
         .region(region)
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .retry_config(RetryConfig::standard().with_max_attempts(attempts))
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(timeout / 2)
-                .operation_attempt_timeout(timeout * 2 / 3)
+                .operation_attempt_timeout(if attempts > 1 { timeout * 2 / 3 } else { timeout })
                 .operation_timeout(timeout)
                 .build(),
         )

@@ -8,7 +8,7 @@ use aws_sdk_s3::config::Builder;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::{AwsError, sdk_config};
+use super::{ATTEMPTS, AwsError, sdk_config};
 
 const SERVICE: &str = "S3";
 
@@ -17,7 +17,26 @@ const SERVICE: &str = "S3";
 pub struct Bucket {
     name: String,
     timeout: Duration,
+    attempts: u32,
     client: OnceCell<Client>,
+}
+
+/// An object and S3's name for this version of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its entity tag, quotes and all, not to be understood.
+    pub etag: String,
+    /// Its bytes.
+    pub content: Vec<u8>,
+}
+
+/// On what a PutObject depends (Amazon S3 User Guide, "Conditional writes").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition<'a> {
+    /// `If-None-Match: *`: there is no object of that key.
+    Absent,
+    /// `If-Match`: its version has this entity tag.
+    Unchanged(&'a str),
 }
 
 /// An object, as a listing shows it.
@@ -32,19 +51,25 @@ pub struct Listed {
 impl Bucket {
     /// The bucket of that name; each operation is over within `timeout`.
     pub fn new(name: &str, timeout: Duration) -> Self {
-        Self { name: name.into(), timeout, client: OnceCell::new() }
+        Self { name: name.into(), timeout, attempts: ATTEMPTS, client: OnceCell::new() }
     }
 
-    /// The content of an object, or nothing if there is none of that key (GetObject). Of a larger
-    /// object only the first `limit` bytes and some more.
+    /// The same, but nothing is sent twice: whether a repeated conditional write found the first
+    /// one's work or another node's, nobody could tell.
+    pub fn without_retries(name: &str, timeout: Duration) -> Self {
+        Self { attempts: 1, ..Self::new(name, timeout) }
+    }
+
+    /// An object, or nothing if there is none of that key (GetObject). Of a larger object only the
+    /// first `limit` bytes and some more.
     ///
     /// # Errors
     ///
     /// [`AwsError`]. To a role without `s3:ListBucket` S3 answers `AccessDenied` instead of nothing.
-    pub async fn get(&self, key: &str, limit: usize) -> Result<Option<Vec<u8>>, AwsError> {
+    pub async fn get(&self, key: &str, limit: usize) -> Result<Option<Object>, AwsError> {
         let answer = self.client().await?.get_object().bucket(&self.name).key(key).send().await;
-        let mut body = match answer {
-            Ok(object) => object.body,
+        let (mut body, etag) = match answer {
+            Ok(object) => (object.body, object.e_tag.unwrap_or_default()),
             Err(error) => {
                 let missing = error.as_service_error().is_some_and(|error| error.is_no_such_key());
                 return if missing { Ok(None) } else { Err(AwsError::of(SERVICE, &error)) };
@@ -57,11 +82,36 @@ impl Bucket {
             {
                 content.extend_from_slice(&chunk.map_err(|error| error.to_string())?);
             }
-            Ok(content)
+            Ok(Some(Object { etag, content }))
         };
         let read = timeout(self.timeout, read).await;
         let read = read.unwrap_or_else(|_| Err("the object did not come in time".into()));
-        read.map(Some).map_err(|cause: String| AwsError::Unreachable { service: SERVICE, cause })
+        read.map_err(|cause: String| AwsError::Unreachable { service: SERVICE, cause })
+    }
+
+    /// Writes an object if `condition` holds (PutObject), and tells its entity tag.
+    ///
+    /// # Errors
+    ///
+    /// [`AwsError`]; its status is 412 if the condition does not hold, 409 if another write was
+    /// faster, 404 if the object to be replaced is gone.
+    pub async fn put_if(
+        &self,
+        key: &str,
+        condition: Condition<'_>,
+        content: Vec<u8>,
+    ) -> Result<String, AwsError> {
+        let put = self.client().await?.put_object().bucket(&self.name).key(key);
+        let put = match condition {
+            Condition::Absent => put.if_none_match("*"),
+            Condition::Unchanged(etag) => put.if_match(etag),
+        };
+        let answer = put.content_type("application/json").body(content.into()).send().await;
+        let done = answer.map_err(|error| AwsError::of(SERVICE, &error))?;
+        done.e_tag.ok_or_else(|| AwsError::Unreachable {
+            service: SERVICE,
+            cause: "it answers without an entity tag".into(),
+        })
     }
 
     /// Deletes an object, if there is one of that key (DeleteObject).
@@ -92,7 +142,7 @@ impl Bucket {
 
     async fn client(&self) -> Result<&Client, AwsError> {
         let make = || async {
-            let config = sdk_config(self.timeout).await?;
+            let config = sdk_config(self.timeout, self.attempts).await?;
             // What is no bucket's host name in DNS has the bucket in the path.
             let elsewhere = config.endpoint_url().is_some()
                 || env::var_os("AWS_ENDPOINT_URL_S3").is_some_and(|url| !url.is_empty());

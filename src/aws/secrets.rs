@@ -6,7 +6,7 @@ use aws_sdk_secretsmanager::Client;
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
 
-use super::{AwsError, sdk_config};
+use super::{ATTEMPTS, AwsError, sdk_config};
 
 const SERVICE: &str = "Secrets Manager";
 
@@ -30,7 +30,7 @@ impl SecretsManager {
     ///
     /// [`AwsError`]; its code is `ResourceNotFoundException` if there is no such secret.
     pub async fn get(&self, id: &str) -> Result<Option<SecretString>, AwsError> {
-        let make = || async { Ok(Client::new(&sdk_config(self.timeout).await?)) };
+        let make = || async { Ok(Client::new(&sdk_config(self.timeout, ATTEMPTS).await?)) };
         let client = self.client.get_or_try_init(make).await?;
         let answer = client.get_secret_value().secret_id(id).send().await;
         let answer = answer.map_err(|error| AwsError::of(SERVICE, &error))?;

@@ -1,3 +1,8 @@
 //! The pair: the role of this node, and what moves clients to it.
 
+pub mod ask;
+mod clock;
 pub mod lease;
+mod name;
+mod peer;
+pub mod role;

@@ -51,6 +51,29 @@ pub struct Metrics {
     passive_expired: IntCounter,
     passive_strangers: IntCounter,
     audit_dropped: IntCounter,
+    role: IntGaugeVec,
+    role_changes: IntCounterVec,
+    lease_held: IntGauge,
+    lease_generation: IntGauge,
+    lease_requests: IntCounterVec,
+    steering_calls: IntCounterVec,
+    steered_here: IntGauge,
+    clients_sent_here: IntGauge,
+    peer_up: IntGauge,
+    peer_ready: IntGauge,
+    cloudwatch_reports: IntCounterVec,
+    cloudwatch_dropped: IntCounter,
+}
+
+/// What came of a write of the lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LeaseResult {
+    /// It was written.
+    Ok,
+    /// Another version was there.
+    Refused,
+    /// Nobody knows.
+    Unknown,
 }
 
 /// Why a client got 421 instead of a session.
@@ -226,6 +249,46 @@ impl Metrics {
                 "audit_dropped_total",
                 "Audit lines lost because the log could not be written.",
             )?,
+            role: make.gauges("role", "1 for the role that this node has.", &["role"])?,
+            role_changes: make.counters(
+                "role_changes_total",
+                "Changes of this node's role, by the new one.",
+                &["role"],
+            )?,
+            lease_held: make.gauge("lease_held", "1 while this node holds the lease.")?,
+            lease_generation: make.gauge(
+                "lease_generation",
+                "How often the lease has changed hands, as this node saw it last.",
+            )?,
+            lease_requests: make.counters(
+                "lease_requests_total",
+                "Requests to S3 about the lease.",
+                &["operation", "result"],
+            )?,
+            steering_calls: make.counters(
+                "steering_calls_total",
+                "Calls that look at or move the record or the routes.",
+                &["operation", "result"],
+            )?,
+            steered_here: make.gauge(
+                "steered_here",
+                "1 if the record or the routes named this node when it last looked or moved them.",
+            )?,
+            clients_sent_here: make.gauge(
+                "clients_sent_here",
+                "1 if the clients' name resolves to this node.",
+            )?,
+            peer_up: make.gauge("peer_up", "1 if the peer answers.")?,
+            peer_ready: make.gauge("peer_ready", "1 if the peer can serve, as it said lately.")?,
+            cloudwatch_reports: make.counters(
+                "cloudwatch_reports_total",
+                "PutMetricData requests.",
+                &["result"],
+            )?,
+            cloudwatch_dropped: make.counter(
+                "cloudwatch_dropped_total",
+                "Reports that CloudWatch never got and that were given up.",
+            )?,
             registry: make.registry,
         };
         metrics.show_zeroes();
@@ -261,6 +324,16 @@ impl Metrics {
         }
         for failure in [DataFailure::Client, DataFailure::Idle, DataFailure::Upstream] {
             self.data_resets.with_label_values(&[failure.as_str()]);
+        }
+        for good in [true, false] {
+            self.lease_requests.with_label_values(&["read", call_result(good)]);
+            for operation in ["look", "move"] {
+                self.steering_calls.with_label_values(&[operation, call_result(good)]);
+            }
+            self.cloudwatch_reports.with_label_values(&[call_result(good)]);
+        }
+        for result in [LeaseResult::Ok, LeaseResult::Refused, LeaseResult::Unknown] {
+            self.lease_requests.with_label_values(&["write", result.as_str()]);
         }
     }
 
@@ -440,6 +513,66 @@ impl Metrics {
     pub fn audit_dropped(&self) {
         self.audit_dropped.inc();
     }
+
+    /// This node has that one of these roles now.
+    pub fn role(&self, role: &'static str, all: &[&'static str]) {
+        for one in all {
+            self.role.with_label_values(&[one]).set((*one == role).into());
+        }
+        self.role_changes.with_label_values(&[role]).inc();
+    }
+
+    /// The lease, as this node knows it.
+    pub fn lease(&self, held: bool, generation: u64) {
+        self.lease_held.set(held.into());
+        self.lease_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    /// The lease was read, or could not be.
+    pub fn lease_read(&self, good: bool) {
+        self.lease_requests.with_label_values(&["read", call_result(good)]).inc();
+    }
+
+    /// A write of the lease is over.
+    pub fn lease_written(&self, result: LeaseResult) {
+        self.lease_requests.with_label_values(&["write", result.as_str()]).inc();
+    }
+
+    /// What steers clients was looked at, and whether that succeeded.
+    pub fn steering_looked(&self, good: bool) {
+        self.steering_calls.with_label_values(&["look", call_result(good)]).inc();
+    }
+
+    /// What steers clients was moved here, or could not be.
+    pub fn steering_moved(&self, good: bool) {
+        self.steering_calls.with_label_values(&["move", call_result(good)]).inc();
+    }
+
+    /// Whether what steers clients names this node.
+    pub fn steered_here(&self, here: bool) {
+        self.steered_here.set(here.into());
+    }
+
+    /// Whether the clients' name resolves to this node.
+    pub fn clients_sent_here(&self, here: bool) {
+        self.clients_sent_here.set(here.into());
+    }
+
+    /// Whether the peer answers, and can serve.
+    pub fn peer(&self, up: bool, ready: bool) {
+        self.peer_up.set(up.into());
+        self.peer_ready.set(ready.into());
+    }
+
+    /// A report to CloudWatch was taken, or not.
+    pub fn cloudwatch_reported(&self, good: bool) {
+        self.cloudwatch_reports.with_label_values(&[call_result(good)]).inc();
+    }
+
+    /// A report to CloudWatch was given up.
+    pub fn cloudwatch_dropped(&self) {
+        self.cloudwatch_dropped.inc();
+    }
 }
 
 /// The result of a probe without a failed stage.
@@ -512,6 +645,20 @@ impl ConnectResult {
             Self::Refused => "refused",
         }
     }
+}
+
+impl LeaseResult {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+fn call_result(good: bool) -> &'static str {
+    if good { "ok" } else { "failed" }
 }
 
 fn resume_result(succeeded: bool) -> &'static str {

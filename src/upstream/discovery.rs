@@ -8,18 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::{RData, RecordType};
-use hickory_resolver::{Resolver, TokioResolver};
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::SockaddrStorage;
-use tokio::time::{sleep, timeout};
+use hickory_resolver::proto::rr::RecordType;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::endpoints::{Endpoints, is_usable};
 use crate::config::{Dns, Family, reaches};
+use crate::dns::{Found, Names, ResolverError, is_ours};
 use crate::observe::metrics::Metrics;
 
 /// Addresses that one name may stand for: a VPC endpoint has one for each zone.
@@ -31,19 +26,12 @@ const RETRY_LAST: Duration = Duration::from_secs(15);
 /// Asks for names as `[dns]` says.
 #[derive(Debug, Clone)]
 pub(super) struct Discovery {
-    resolver: TokioResolver,
+    names: Names,
     dns: Dns,
     /// This node's own listeners: an endpoint there would make it its own client.
     listeners: Arc<[SocketAddr]>,
     metrics: Metrics,
 }
-
-/// The resolver could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "no name can be resolved: {0}; write name servers into dns.servers or mend /etc/resolv.conf"
-)]
-pub struct ResolverError(NetError);
 
 /// One `[[upstream.endpoint]]` with a name.
 #[derive(Debug, Clone)]
@@ -65,26 +53,13 @@ struct Answer {
 }
 
 impl Discovery {
-    /// Reads /etc/resolv.conf if no servers are configured; asks nobody yet.
+    /// Asks nobody yet.
     pub(super) fn new(
         dns: &Dns,
         listeners: Arc<[SocketAddr]>,
         metrics: Metrics,
     ) -> Result<Self, ResolverError> {
-        let mut builder = if dns.servers.is_empty() {
-            Resolver::builder_tokio().map_err(ResolverError)?
-        } else {
-            let servers = dns.servers.iter().map(name_server).collect();
-            let config = ResolverConfig::from_name_servers(servers);
-            Resolver::builder_with_config(config, TokioRuntimeProvider::default())
-        };
-        let options = builder.options_mut();
-        options.timeout = dns.timeout;
-        options.attempts = 2;
-        // The last good answer is kept here, and longer than any cache would.
-        options.cache_size = 0;
-        let resolver = builder.build().map_err(ResolverError)?;
-        Ok(Self { resolver, dns: dns.clone(), listeners, metrics })
+        Ok(Self { names: Names::new(dns)?, dns: dns.clone(), listeners, metrics })
     }
 
     /// Keeps one name's endpoints up to date, for ever.
@@ -150,31 +125,11 @@ impl Discovery {
     }
 
     async fn lookup(&self, name: &Name, kind: RecordType) -> Result<Answer, String> {
-        // A name with a dot is whole: no search list. Each server may be asked twice, by UDP and
-        // by TCP.
-        let query =
-            if name.name.contains('.') { format!("{}.", name.name) } else { name.name.clone() };
-        let servers = u32::try_from(self.dns.servers.len()).unwrap_or(u32::MAX).max(3);
-        let limit = self.dns.timeout.saturating_mul(4).saturating_mul(servers);
-        match timeout(limit, self.resolver.lookup(query, kind)).await {
-            Err(_) => Err("no name server answers".into()),
-            Ok(Err(error)) if error.is_no_records_found() && !error.is_nx_domain() => {
-                Ok(Answer::default())
-            }
-            Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(lookup)) => {
-                let address = |data: &RData| match data {
-                    RData::A(address) => Some(IpAddr::V4(address.0)),
-                    RData::AAAA(address) => Some(IpAddr::V6(address.0)),
-                    _ => None,
-                };
-                let answers = lookup.answers().iter().filter_map(|record| address(&record.data));
-                let (addresses, refused) = answers
-                    .partition(|&ip| is_usable(ip) && !self.is_own(SocketAddr::new(ip, name.port)));
-                let ttl = lookup.valid_until().saturating_duration_since(std::time::Instant::now());
-                Ok(Answer { addresses, refused, ttl })
-            }
-        }
+        let Found { addresses, ttl } = self.names.lookup(&name.name, kind).await?;
+        let (addresses, refused) = addresses
+            .into_iter()
+            .partition(|&ip| is_usable(ip) && !self.is_own(SocketAddr::new(ip, name.port)));
+        Ok(Answer { addresses, refused, ttl })
     }
 
     /// Whether a connection to that address would come back to one of our listeners.
@@ -186,19 +141,6 @@ impl Discovery {
                     && is_ours(address.ip()))
         })
     }
-}
-
-/// Whether a network interface has that address. To bind it proves nothing: the kernel may have
-/// been told to let everything be bound (net.ipv4.ip_nonlocal_bind), as it is on many nodes that
-/// share an address.
-fn is_ours(ip: IpAddr) -> bool {
-    let Ok(mut interfaces) = getifaddrs() else { return false };
-    interfaces.any(|interface| {
-        let address = interface.address.as_ref();
-        let ipv4 = address.and_then(SockaddrStorage::as_sockaddr_in).map(|at| at.ip().into());
-        let ipv6 = address.and_then(SockaddrStorage::as_sockaddr_in6).map(|at| at.ip().into());
-        ipv4.or(ipv6) == Some(ip)
-    })
 }
 
 /// The last good answers for one name.
@@ -242,13 +184,6 @@ pub(super) fn zone_of(name: &str) -> Option<&str> {
     let (id, hash, zone) = (parts.next()?, parts.next()?, parts.next()?);
     let hex = id.len() == 17 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     (hex && hash.len() == 8 && !zone.is_empty()).then_some(zone)
-}
-
-fn name_server(address: &SocketAddr) -> NameServerConfig {
-    let (mut udp, mut tcp) = (ConnectionConfig::udp(), ConnectionConfig::tcp());
-    udp.port = address.port();
-    tcp.port = address.port();
-    NameServerConfig::new(address.ip(), true, vec![udp, tcp])
 }
 
 #[cfg(test)]

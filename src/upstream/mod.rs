@@ -35,13 +35,13 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::config::{self, Config, Depth, EndpointAddress};
+pub use crate::dns::ResolverError;
 use crate::ftp::Reply;
 use crate::ftp::reply::Replies;
 use crate::observe::metrics::{ConnectResult, Metrics};
 use crate::probe::Prober;
 use choice::Candidate;
 use connect::{Greeted, Limits, greet};
-pub use discovery::ResolverError;
 use discovery::{Discovery, Name, zone_of};
 use endpoints::{Endpoint, Endpoints};
 pub use endpoints::{EndpointStatus, Place};
