@@ -22,7 +22,7 @@ pub enum Role {
 /// What decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// Sockets are bound and every endpoint has been looked at, or a client is served.
+    /// Clients are accepted, and every endpoint has been looked at or one is healthy.
     pub(super) started: bool,
     /// This node has been told to stop, or to step aside.
     pub(super) leaving: Option<Leaving>,
@@ -88,13 +88,14 @@ impl Facts {
     pub(super) fn role(&self) -> (Role, String) {
         if let Some(leaving) = self.leaving {
             let why = match leaving {
-                Leaving::Drained => "drained by hand; `ftpgate resume` takes it back",
-                Leaving::Withdrawn => "failed over by hand; `ftpgate resume` takes it back",
+                Leaving::Drained => "drained by hand; `ftpgate resume` ends that",
+                Leaving::Withdrawn => "failed over by hand; `ftpgate resume` ends that",
                 Leaving::Stopping => "stopping",
             };
             return (Role::Draining, why.into());
         }
-        if !self.started {
+        // Who holds the lease has the clients, whatever it knows.
+        if !self.started && !matches!(self.claim, Claim::Lease(Tenure::Held { .. })) {
             return (Role::Starting, "no endpoint has been looked at yet".into());
         }
         match &self.claim {
