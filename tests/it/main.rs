@@ -23,6 +23,7 @@ mod instance_metadata;
 mod interop;
 mod limits;
 mod operate;
+mod orders;
 mod pool;
 mod probe;
 mod protocol;
