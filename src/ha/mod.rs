@@ -5,4 +5,6 @@ mod clock;
 pub mod lease;
 mod name;
 mod peer;
+mod report;
 pub mod role;
+mod steering;
