@@ -244,12 +244,14 @@ impl Health {
         let endpoints = self.endpoints();
         let looked_at = endpoints.iter().all(|endpoint| endpoint.state != "initial");
         self.shared.serving.load(Ordering::Relaxed)
-            && (endpoints.iter().any(is_healthy) || (looked_at && !endpoints.is_empty()))
+            && (endpoints.iter().any(EndpointStatus::is_healthy)
+                || (looked_at && !endpoints.is_empty()))
     }
 
     /// Whether a client would be served: accepted, and by a healthy endpoint.
     pub fn can_serve(&self) -> bool {
-        self.shared.serving.load(Ordering::Relaxed) && self.endpoints().iter().any(is_healthy)
+        self.shared.serving.load(Ordering::Relaxed)
+            && self.endpoints().iter().any(EndpointStatus::is_healthy)
     }
 
     /// Everything that must be right for this node to serve.
@@ -257,7 +259,7 @@ impl Health {
         let draining = self.shared.intake.is_refusing();
         let serving = self.shared.serving.load(Ordering::Relaxed);
         let endpoints = self.endpoints();
-        let healthy = endpoints.iter().filter(|endpoint| is_healthy(endpoint)).count();
+        let healthy = endpoints.iter().filter(|endpoint| endpoint.is_healthy()).count();
         vec![
             Check {
                 name: "listeners",
@@ -276,10 +278,6 @@ impl Health {
             },
         ]
     }
-}
-
-fn is_healthy(endpoint: &EndpointStatus) -> bool {
-    endpoint.state == "healthy"
 }
 
 /// Accepts clients until `closed`. While the node drains they are told so.

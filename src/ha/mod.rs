@@ -43,7 +43,7 @@ use crate::observe::metrics::Metrics;
 use lease::protocol::{Candidacy, State};
 use lease::{Keeper, Wish};
 pub use orders::{Done, OrderError};
-use report::Reporter;
+use report::{Reporter, Snapshot};
 use role::{Claim, Facts, Leaving, Role, Tenure};
 pub use status::Status;
 use steering::{Steerer, Tenancy};
@@ -174,10 +174,9 @@ impl Pair {
             tasks.spawn(closed.clone().run_until_cancelled_owned(follower.clone().run()));
         }
         if let Some(config) = &inner.cloudwatch {
-            let totals = Arc::clone(inner);
-            let zone = inner.health.clone();
-            let reporter = Reporter::new(config, &inner.node, inner.metrics.clone());
-            let report = reporter.run(move || totals.totals(), move || zone.zone());
+            let reporter = Reporter::new(&inner.node, config, inner.metrics.clone());
+            let inner = Arc::clone(inner);
+            let report = reporter.run(move || inner.snapshot());
             tasks.spawn(closed.clone().run_until_cancelled_owned(report));
         }
     }
@@ -189,8 +188,19 @@ impl Pair {
 }
 
 impl Inner {
-    fn totals(&self) -> report::Totals {
-        report::Totals
+    /// What CloudWatch is told: a node that shall have no clients has no healthy hosts.
+    fn snapshot(&self) -> Snapshot {
+        let endpoints = self.health.endpoints();
+        let healthy = endpoints.iter().filter(|endpoint| endpoint.is_healthy()).count();
+        let healthy = if self.is_ready() { healthy } else { 0 };
+        let leased = matches!(self.ha.mode, HaMode::Lease(_));
+        Snapshot {
+            totals: self.metrics.totals(),
+            healthy_hosts: healthy as u64,
+            unhealthy_hosts: (endpoints.len() - healthy) as u64,
+            lease_held: leased.then(|| self.tenancy.borrow().held),
+            zone: self.health.zone(),
+        }
     }
 
     fn is_ready(&self) -> bool {
