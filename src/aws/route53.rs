@@ -67,7 +67,9 @@ impl HostedZone {
     /// [`AwsError`].
     pub async fn get(&self, name: &str, kind: RecordKind) -> Result<Found, AwsError> {
         let list = self.client().await?.list_resource_record_sets().hosted_zone_id(&self.id);
-        let list = list.start_record_name(name).start_record_type(kind.to_sdk()).max_items(1);
+        // Route 53 keeps names in lower case, and the list is in their order.
+        let start = name.to_ascii_lowercase();
+        let list = list.start_record_name(start).start_record_type(kind.to_sdk()).max_items(1);
         let answer = list.send().await.map_err(|error| AwsError::of(SERVICE, &error))?;
         // The list starts there and goes on with whatever comes next.
         let same =

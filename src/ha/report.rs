@@ -187,8 +187,7 @@ impl Queue {
     }
 }
 
-// The numbers of a minute, or of a day, are exact as f64.
-#[expect(clippy::cast_precision_loss)]
+/// The numbers of a minute, or of a day, are exact as f64.
 fn datum(
     (name, unit, value): (&'static str, Unit, u64),
     dimensions: &[(&'static str, String)],
