@@ -176,7 +176,13 @@ impl Pair {
         if let Some(config) = &inner.cloudwatch {
             let reporter = Reporter::new(&inner.node, config, inner.metrics.clone());
             let inner = Arc::clone(inner);
-            let report = reporter.run(move || inner.snapshot());
+            let report = async move {
+                // Nothing yet is not nothing healthy: a restart must not turn an alarm.
+                while !inner.health.has_started() {
+                    sleep(TICK).await;
+                }
+                reporter.run(move || inner.snapshot()).await;
+            };
             tasks.spawn(closed.clone().run_until_cancelled_owned(report));
         }
     }
