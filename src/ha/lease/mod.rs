@@ -2,6 +2,8 @@
 //!
 //! [`protocol`] decides, `store` asks S3, and the task here goes between them.
 
+#[cfg(test)]
+mod model;
 pub mod protocol;
 mod store;
 #[cfg(test)]
