@@ -124,16 +124,33 @@ pub(crate) fn look_up(name: &str) -> io::Result<(Ipv4Addr, u32)> {
     socket.send(&query)?;
     let mut answer = [0; 512];
     let size = socket.recv(&mut answer)?;
-    // The first answer follows the question: a pointer to the name, type, class, TTL, length.
-    let record = answer[..size].get(query.len()..query.len() + 16);
-    let is_answer = answer[3] & 15 == 0 && answer[7] > 0;
-    match record {
-        Some([_, _, 0, 1, 0, 1, ttl @ .., 0, 4, a, b, c, d]) if is_answer => {
-            let ttl = u32::from_be_bytes(ttl.try_into().map_err(io::Error::other)?);
-            Ok((Ipv4Addr::new(*a, *b, *c, *d), ttl))
+    let answer = &answer[..size];
+    let answers_well = answer.get(3).is_some_and(|flags| flags & 15 == 0);
+    answers_well
+        .then(|| first_address(answer.get(query.len()..)?))
+        .flatten()
+        .ok_or_else(|| io::Error::other("the resolver knows no address"))
+}
+
+/// What a record of type A says: its owner in labels or as a pointer, then type, class, TTL, length.
+fn first_address(mut record: &[u8]) -> Option<(Ipv4Addr, u32)> {
+    loop {
+        match *record.first()? {
+            0 => {
+                record = record.get(1..)?;
+                break;
+            }
+            0xc0.. => {
+                record = record.get(2..)?;
+                break;
+            }
+            length => record = record.get(1 + usize::from(length)..)?,
         }
-        _ => Err(io::Error::other("the resolver knows no address")),
     }
+    let [0, 1, 0, 1, first, second, third, fourth, 0, 4, a, b, c, d, ..] = *record else {
+        return None;
+    };
+    Some((Ipv4Addr::new(a, b, c, d), u32::from_be_bytes([first, second, third, fourth])))
 }
 
 /// A control connection that is over at a certain time.

@@ -8,32 +8,35 @@ mod client;
 mod cloudwatch;
 mod dns_mode;
 mod follow;
+mod follow_test;
 mod http;
 mod lease;
 mod load;
 mod moto;
 mod network;
+mod network_test;
 mod node;
 mod overlay;
 mod s3;
 mod s3_loss;
-mod self_test;
+mod s3_test;
+mod turn;
 
 use std::net::Ipv4Addr;
 use std::process::Output;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use client::Client;
-use cloudwatch::{Alarm, CloudWatch};
+use cloudwatch::CloudWatch;
 use follow::{HealthChecks, Resolver, Router};
-use moto::RecordSet;
 use network::{Host, LabNetwork, Place};
 use node::Node;
 use s3::S3;
+use turn::Turn;
 
 use crate::harness::aws::Moto;
 use crate::harness::servers::{Kind, Server};
@@ -53,8 +56,6 @@ pub(crate) const TTL: Duration = Duration::from_secs(5);
 const ATTEMPT: Duration = Duration::from_secs(3);
 /// From one question to the next while a gateway is waited for.
 const PAUSE: Duration = Duration::from_millis(50);
-/// So many labs at a time, or they would measure each other.
-const LABS: usize = 2;
 
 /// How clients are steered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +104,7 @@ impl Lab {
             options.port(21).passive("8192-8200").root(&root).start()
         });
         let checks = match mode {
-            Mode::Dns => aws.inside(|| create_failover_records(&zone)),
+            Mode::Dns => aws.inside(|| follow::create_failover_records(&zone)),
             Mode::LeaseRecord | Mode::LeaseOverlay => HealthChecks::new(),
         };
         let vpc = (mode == Mode::LeaseOverlay).then(|| aws.inside(|| moto::create_vpc(OVERLAY)));
@@ -269,52 +270,5 @@ impl Lab {
             assert!(Instant::now() < deadline, "no transfer since the fault: {error}");
             std::thread::sleep(Duration::from_millis(20));
         }
-    }
-}
-
-/// What an operator sets up once for mode dns: gateway A first, and each gateway's alarm on its
-/// healthy endpoints.
-fn create_failover_records(zone: &str) -> HealthChecks {
-    let roles = [(Place::GatewayA, "PRIMARY"), (Place::GatewayC, "SECONDARY")];
-    let checks = roles.map(|(place, role)| {
-        let set = RecordSet {
-            name: NAME.into(),
-            kind: "A".into(),
-            ttl: TTL.as_secs() as u32,
-            values: vec![place.address().to_string()],
-            failover: Some((role.into(), Some(place.name().into()))),
-        };
-        moto::upsert(zone, &set);
-        let dimensions = [("AvailabilityZone", place.zone()), ("LoadBalancer", "ftp")];
-        let alarm = Alarm {
-            namespace: "ftpgate".into(),
-            metric: "HealthyHostCount".into(),
-            dimensions: dimensions.map(|(name, value)| (name.into(), value.into())).into(),
-            threshold: 1.0,
-            periods: 2,
-        };
-        (place.name().to_owned(), alarm)
-    });
-    checks.into()
-}
-
-/// One of [`LABS`] places.
-#[derive(Debug)]
-struct Turn;
-
-static TAKEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
-
-impl Turn {
-    fn take() -> Self {
-        let taken = TAKEN.0.lock().unwrap();
-        *TAKEN.1.wait_while(taken, |taken| *taken >= LABS).unwrap() += 1;
-        Self
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *TAKEN.0.lock().unwrap() -= 1;
-        TAKEN.1.notify_one();
     }
 }
