@@ -3,7 +3,10 @@
 //! Region, credentials and endpoints are found as the AWS SDKs do: environment, profile, instance
 //! metadata. Nothing is asked before it is needed, and every call is bounded in time.
 
+pub mod cloudwatch;
+pub mod ec2;
 pub mod imds;
+pub mod route53;
 pub mod s3;
 pub mod secrets;
 

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand. Only this room prints.
 
+mod admin;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
@@ -27,6 +28,12 @@ enum Command {
     Serve(ConfigFile),
     /// Say whether a configuration file will do, and if not, what to change.
     Check(ConfigFile),
+    /// Let the peer take over, then refuse new clients; sessions may finish.
+    Drain(admin::DrainArguments),
+    /// Take clients again after a drain or a failover.
+    Resume(admin::Arguments),
+    /// Let the peer take over, and go on serving who comes here.
+    Failover(admin::Arguments),
     /// Run two gateways before two embedded FTP servers on this machine, to try ftpgate out.
     #[cfg(feature = "demo")]
     Demo(demo::Arguments),
@@ -49,6 +56,9 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(file) => serve::serve(&file.config),
         Command::Check(file) => check::check(&file.config),
+        Command::Drain(arguments) => admin::drain(&arguments),
+        Command::Resume(arguments) => admin::resume(&arguments),
+        Command::Failover(arguments) => admin::fail_over(&arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::demo(arguments),
     }

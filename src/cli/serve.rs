@@ -9,12 +9,14 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::EX_CONFIG;
-use crate::config::Config;
-use crate::gateway::Gateway;
-use crate::http;
+use crate::config::{Admin, Config};
+use crate::gateway::{Gateway, Health};
+use crate::ha::Pair;
+use crate::http::{self, admin};
 use crate::observe::audit::AuditLog;
 use crate::observe::log;
 use crate::observe::metrics::Metrics;
@@ -71,21 +73,47 @@ async fn run(config: Config) -> anyhow::Result<()> {
         None => (AuditLog::disabled(metrics.clone()), None),
     };
     let gateway = Gateway::bind(&config, metrics.clone(), audit)?;
-    let closed = CancellationToken::new();
+    let pair = Pair::new(&config, &gateway, metrics.clone())?;
+    let (tasks, closed) = (TaskTracker::new(), CancellationToken::new());
     if let Some(config) = &config.http {
         let listener = listen_http(config.address).await?;
-        tokio::spawn(http::serve(listener, metrics, gateway.health(), closed.clone()));
+        let (health, pair) = (gateway.health(), pair.clone());
+        tokio::spawn(http::serve(listener, metrics, health, pair, closed.clone()));
     }
+    if let Some(config) = &config.admin {
+        serve_admin(config, gateway.health(), pair.clone(), closed.clone());
+    }
+    pair.run(&tasks, &closed);
     for address in gateway.addresses() {
         info!(node = config.node.name, "listening: {address}");
     }
-    gateway.run(shutdown).await;
+    let (stopped, left) = (CancellationToken::new(), pair.clone());
+    let leave = async {
+        shutdown.cancelled().await;
+        left.stop().await;
+        stopped.cancel();
+    };
+    tokio::join!(gateway.run(stopped.clone()), leave);
     // Health is answered to the end, so that a check sees "draining" and not a dead node.
     closed.cancel();
     if let Some(writer) = writer {
         writer.finish();
     }
     Ok(())
+}
+
+/// A node that cannot be administered still serves.
+fn serve_admin(config: &Admin, health: Health, pair: Pair, closed: CancellationToken) {
+    let socket = config.socket.display();
+    match admin::bind(&config.socket) {
+        Ok(listener) => {
+            tokio::spawn(admin::serve(listener, health, pair, closed));
+        }
+        Err(error) => warn!(
+            %socket, %error,
+            "no admin socket, so no `ftpgate drain` and `failover`: change admin.socket, or turn it off"
+        ),
+    }
 }
 
 async fn listen_http(address: SocketAddr) -> anyhow::Result<TcpListener> {

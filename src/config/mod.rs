@@ -69,6 +69,19 @@ impl Config {
     pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
         schema::parse(text).map_err(|faults| ConfigError::new(name, text, faults))
     }
+
+    /// Addresses under which clients may reach this node, besides those of its interfaces.
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        let mut own: Vec<IpAddr> =
+            self.passive.overrides.iter().map(|entry| entry.address).collect();
+        if let PassiveAddress::Fixed(address) = self.passive.address {
+            own.push(address);
+        }
+        if let HaMode::Lease(Lease { steering: Steering::Record(record), .. }) = &self.ha.mode {
+            own.extend(&record.addresses);
+        }
+        own
+    }
 }
 
 /// `[node]`: who this node is.

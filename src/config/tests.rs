@@ -24,8 +24,12 @@ fn the_reference_file_loads_and_shows_the_defaults() {
     defaults.probe.user = everything.probe.user.clone();
     defaults.probe.password = everything.probe.password.clone();
     defaults.probe.bucket = everything.probe.bucket.clone();
+    defaults.ha = everything.ha.clone();
+    defaults.cloudwatch = everything.cloudwatch.clone();
+    defaults.http = everything.http.clone();
     assert_eq!(format!("{everything:?}"), format!("{defaults:?}"));
     assert!(everything.audit.is_some() && !everything.passive.overrides.is_empty());
+    assert!(everything.ha.peer.is_some() && everything.cloudwatch.is_some());
     assert!(everything.probe.password.is_some() && everything.probe.bucket.is_some());
 }
 
@@ -40,7 +44,10 @@ fn uncommented(listener: &str) -> String {
     };
     let lines: Vec<String> =
         REFERENCE.lines().map(|line| key(line).unwrap_or_else(|| line.to_owned())).collect();
-    lines.join("\n").replace("0.0.0.0:21", listener)
+    // Its [ha] tables are for a pair.
+    let pair = [("mode = \"none\"", "mode = \"lease\""), ("127.0.0.1:9121", "0.0.0.0:9121")];
+    let text = lines.join("\n").replace("0.0.0.0:21", listener);
+    pair.iter().fold(text, |text, (default, paired)| text.replace(default, paired))
 }
 
 #[test]
@@ -60,6 +67,12 @@ fn every_key_of_the_schema_is_in_the_reference() {
         "limits",
         "drain",
         "audit",
+        "ha",
+        "ha.lease",
+        "ha.route53",
+        "ha.route",
+        "cloudwatch",
+        "admin",
         "http",
         "log",
     ] {
@@ -71,19 +84,17 @@ fn every_key_of_the_schema_is_in_the_reference() {
             };
         let header = format!("{open}{table}{close}");
         let toml_error = error(&format!("{header}\nno_such_key = 1\n"));
-        let reference = uncommented("0.0.0.0:21");
+        // What cannot be there together is shown with a space behind the "#".
+        let reference = uncommented("0.0.0.0:21").replace("\n# ", "\n");
         let section = reference
             .split(&format!("{header}\n"))
             .nth(1)
             .unwrap_or_else(|| panic!("{header} is not in the reference"));
         let section = section.split("\n[").next().unwrap();
         let known = toml_error.split("expected").nth(1).unwrap().split('\n').next().unwrap();
-        for key in known
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .filter(|key| !matches!(*key, "endpoint" | "override" | "password"))
-        {
+        for key in known.split('`').skip(1).step_by(2).filter(|key| {
+            !matches!(*key, "endpoint" | "override" | "password" | "lease" | "route53" | "route")
+        }) {
             assert!(
                 section.contains(&format!("{key} = ")),
                 "{table}.{key} is not in the reference"
@@ -182,6 +193,72 @@ fn what_stands_behind_is_checked_as_a_whole() {
     }
     let needs_login = error(&format!("{ENDPOINT}[probe]\ndepth = \"login\"\n"));
     assert!(needs_login.contains("add probe.user and a [probe.password]"), "{needs_login}");
+}
+
+/// A pair, with these lines in `[ha]`, and more tables.
+fn pair(ha: &str, tables: &str) -> String {
+    let http = "[http]\naddress = \"0.0.0.0:9121\"\n";
+    format!("{ENDPOINT}{http}[ha]\npeer = \"10.2.2.10:9121\"\n{ha}\n{tables}")
+}
+
+#[test]
+fn a_pair_is_checked_as_a_whole() {
+    let lease = "[ha.lease]\nbucket = \"gateways\"\n";
+    let record = "[ha.route53]\nzone_id = \"Z1\"\naddresses = [\"10.2.1.10\"]\n";
+    let route = "[ha.route]\naddress = \"10.99.0.1\"\nroute_tables = [\"rtb-1\"]\n";
+    for (ha, tables) in [
+        ("mode = \"lease\"", lease.to_owned()),
+        ("mode = \"lease\"", format!("{lease}{route}")),
+        ("mode = \"lease\"\nname = \"gw.example.internal\"", format!("{lease}{record}")),
+        ("mode = \"dns\"\nname = \"gw.example.internal\"", "[cloudwatch]\n".into()),
+        ("mode = \"dns\"\nname = \"gw.example.internal\"", String::new()),
+    ] {
+        let text = pair(ha, &tables);
+        Config::parse(&text, "ftpgate.toml").unwrap_or_else(|error| panic!("{error}\n{text}"));
+    }
+    for (text, told) in [
+        (pair("mode = \"lease\"", ""), "add [ha.lease] with the bucket"),
+        (pair("mode = \"dns\"", ""), "add ha.name"),
+        (pair("", lease), "[ha.lease] is only for mode = \"lease\""),
+        (pair("mode = \"lease\"", &format!("{lease}{record}")), "the record has no name"),
+        (
+            pair("mode = \"lease\"\nname = \"gw.a\"", &format!("{lease}{record}{route}")),
+            "remove [ha.route53] or [ha.route]",
+        ),
+        (
+            pair("mode = \"lease\"", "[ha.lease]\nbucket = \"s3://gateways\"\n"),
+            "no name of an S3 bucket",
+        ),
+        (
+            pair("mode = \"lease\"", "[ha.lease]\nbucket = \"gateways\"\nttl = \"100ms\"\n"),
+            "too short for S3",
+        ),
+        (
+            pair(
+                "mode = \"lease\"",
+                &format!("{lease}[ha.route]\naddress = \"10.99.0.1\"\nroute_tables = [\"main\"]\n"),
+            ),
+            "write the IDs of the clients' route tables",
+        ),
+        (pair("mode = \"lease\"", lease).replace("peer = \"10.2.2.10:9121\"\n", ""), "add ha.peer"),
+        (
+            pair("mode = \"lease\"", lease).replace("0.0.0.0:9121", "127.0.0.1:9121"),
+            "the peer cannot ask this node",
+        ),
+        (
+            format!("{ENDPOINT}[cloudwatch]\nnamespace = \"AWS/NetworkELB\"\n"),
+            "AWS keeps namespaces",
+        ),
+        (format!("{ENDPOINT}[cloudwatch]\ninterval = \"10ms\"\n"), "called too often"),
+        (
+            format!("{ENDPOINT}[ha]\npeer = \"10.2.2.10\"\n"),
+            "write the address and port of its [http]",
+        ),
+        (format!("{ENDPOINT}[ha]\nname = \"a b\"\n"), "write the name that clients connect to"),
+    ] {
+        let error = error(&text);
+        assert!(error.contains(told), "{told} is missing in\n{error}\n{text}");
+    }
 }
 
 #[test]

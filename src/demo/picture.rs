@@ -9,11 +9,13 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use super::endpoint::{self, Endpoint};
 use super::{Options, Overview, ZONES, Zone, ZoneOverview};
 use crate::config::Config;
 use crate::gateway::Gateway;
+use crate::ha::Pair;
 use crate::http;
 use crate::observe::audit::{AuditLog, AuditWriter};
 use crate::observe::metrics::Metrics;
@@ -122,12 +124,14 @@ impl RunningGateway {
             anyhow!("cannot start {name}: {error}; try --port or --passive-ports")
         })?;
         let control = *gateway.addresses().first().context("a gateway without an address")?;
-        let address = config.http.context("a gateway without health and metrics")?.address;
+        let address = config.http.as_ref().context("a gateway without health and metrics")?.address;
         let listener = TcpListener::bind(address).await.map_err(|error| {
             anyhow!("cannot serve the metrics of {name} on {address}: {error}; try --http-port")
         })?;
         let http = listener.local_addr()?;
         let health = gateway.health();
+        let pair = Pair::new(&config, &gateway, metrics.clone())?;
+        pair.run(&TaskTracker::new(), &token);
         Ok(Self {
             zone,
             control,
@@ -135,7 +139,7 @@ impl RunningGateway {
             http,
             audit,
             gateway_task: tokio::spawn(gateway.run(token.clone())),
-            http_task: tokio::spawn(http::serve(listener, metrics, health, token)),
+            http_task: tokio::spawn(http::serve(listener, metrics, health, pair, token)),
         })
     }
 }

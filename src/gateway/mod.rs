@@ -5,6 +5,7 @@
 //! | `admission` | how many sessions there may be |
 //! | `control` | a control connection and what is still to be sent on it |
 //! | `data_socket` | what every data socket carries, so that only FIN means FIN |
+//! | `intake` | whether new clients are taken |
 //! | `pace` | how fast commands are taken |
 //! | `passive` | the shared passive port pool |
 //! | `relay` | bytes from one data connection to the other |
@@ -14,6 +15,7 @@
 mod admission;
 mod control;
 mod data_socket;
+mod intake;
 mod pace;
 mod passive;
 mod relay;
@@ -41,6 +43,7 @@ use crate::observe::metrics::{Metrics, Refusal};
 use crate::upstream::{EndpointStatus, Upstream, UpstreamError};
 use admission::{Admission, Full};
 use control::Control;
+pub use intake::Intake;
 pub use passive::BindError as PassiveBindError;
 use passive::PassivePool;
 use relay::PipeBudget;
@@ -82,8 +85,7 @@ struct Shared {
     /// The number of the next session.
     next_session: AtomicU64,
     serving: AtomicBool,
-    /// Cancelled when this node stops and idle sessions shall end.
-    drain: CancellationToken,
+    intake: Intake,
     /// Cancelled when all sessions shall end.
     stop: CancellationToken,
 }
@@ -164,7 +166,7 @@ impl Gateway {
             audit,
             next_session: AtomicU64::new(1),
             serving: AtomicBool::new(false),
-            drain: CancellationToken::new(),
+            intake: Intake::default(),
             stop: CancellationToken::new(),
         });
         Ok(Self { listeners, shared, deadline: config.drain.deadline })
@@ -178,6 +180,11 @@ impl Gateway {
     /// A handle for health answers.
     pub fn health(&self) -> Health {
         Health { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The switch for new clients.
+    pub fn intake(&self) -> Intake {
+        self.shared.intake.clone()
     }
 
     /// Serves until `shutdown` is cancelled, then drains: new clients get 421, sessions may
@@ -200,7 +207,7 @@ impl Gateway {
         self.shared.serving.store(true, Ordering::Relaxed);
         shutdown.cancelled().await;
         info!(sessions = sessions.len(), deadline = ?self.deadline, "draining");
-        self.shared.drain.cancel();
+        self.shared.intake.refuse();
         sessions.close();
         if timeout(self.deadline, sessions.wait()).await.is_err() {
             warn!(
@@ -227,12 +234,32 @@ impl Health {
         self.shared.upstream.endpoints()
     }
 
+    /// This node's availability zone, if it is known.
+    pub fn zone(&self) -> Option<String> {
+        self.shared.upstream.zone()
+    }
+
+    /// Whether clients are accepted and every endpoint has been looked at, or one is healthy.
+    pub fn has_started(&self) -> bool {
+        let endpoints = self.endpoints();
+        let looked_at = endpoints.iter().all(|endpoint| endpoint.state != "initial");
+        self.shared.serving.load(Ordering::Relaxed)
+            && (endpoints.iter().any(EndpointStatus::is_healthy)
+                || (looked_at && !endpoints.is_empty()))
+    }
+
+    /// Whether a client would be served: accepted, and by a healthy endpoint.
+    pub fn can_serve(&self) -> bool {
+        self.shared.serving.load(Ordering::Relaxed)
+            && self.endpoints().iter().any(EndpointStatus::is_healthy)
+    }
+
     /// Everything that must be right for this node to serve.
     pub fn checks(&self) -> Vec<Check> {
-        let draining = self.shared.drain.is_cancelled();
+        let draining = self.shared.intake.is_refusing();
         let serving = self.shared.serving.load(Ordering::Relaxed);
         let endpoints = self.endpoints();
-        let healthy = endpoints.iter().filter(|endpoint| endpoint.state == "healthy").count();
+        let healthy = endpoints.iter().filter(|endpoint| endpoint.is_healthy()).count();
         vec![
             Check {
                 name: "listeners",
@@ -247,7 +274,7 @@ impl Health {
             Check {
                 name: "draining",
                 ok: !draining,
-                detail: if draining { "this node is stopping".into() } else { "no".into() },
+                detail: if draining { "new clients are refused".into() } else { "no".into() },
             },
         ]
     }
@@ -309,7 +336,8 @@ async fn run_session(
     pool: PassivePool,
     shared: &Arc<Shared>,
 ) -> Result<(), (TcpStream, Refusal)> {
-    if shared.drain.is_cancelled() {
+    let drain = shared.intake.drain_token();
+    if drain.is_cancelled() {
         return Err((stream, Refusal::Draining));
     }
     let _place = match shared.admission.admit(client.ip()) {
@@ -323,7 +351,7 @@ async fn run_session(
     let connected = tokio::select! {
         connected = connect => connected,
         // No endpoint may answer for long, and a drain must not wait for it.
-        () = shared.drain.cancelled() => return Err((stream, Refusal::Draining)),
+        () = drain.cancelled() => return Err((stream, Refusal::Draining)),
     };
     let Ok(connected) = connected else {
         return Err((stream, Refusal::NoEndpoint));
@@ -333,7 +361,7 @@ async fn run_session(
     let parties = Parties { session: id, client, local };
     let session = Session::new(Arc::clone(shared), pool, parties, stream, connected);
     // Tokens of its own: each event polls them, and the shared ones' locks would be all sessions'.
-    let (drain, stop) = (shared.drain.child_token(), shared.stop.child_token());
+    let (drain, stop) = (drain.child_token(), shared.stop.child_token());
     let end = session.run(&drain, &stop).await;
     shared.metrics.session_ended(end);
     info!(reason = end.as_str(), "ended");

@@ -1,8 +1,320 @@
 //! The pair: the role of this node, and what moves clients to it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `ask` | one question over HTTP, to the peer or to a node's admin socket |
+//! | `clock` | the clock that roles and leases go by |
+//! | `lease` | the lease in S3: who of the two moves the clients |
+//! | `name` | what the clients' name resolves to |
+//! | `orders` | drain, resume and failover: what an operator asks for |
+//! | `peer` | the other node |
+//! | `report` | this node's health, told to CloudWatch |
+//! | `role` | the role, decided from what is known |
+//! | `status` | what a node says of its pair |
+//! | `steering` | the record or the routes that name the active node |
+//!
+//! Each of these tells what it knows in a `View` of its own; one task here looks at all of them,
+//! decides the role, and says what this node wants of the lease. No session waits for any of it.
 
 pub mod ask;
 mod clock;
 pub mod lease;
 mod name;
+mod orders;
 mod peer;
+mod report;
 pub mod role;
+mod status;
+mod steering;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::config::{self, Config, HaMode};
+use crate::dns::{Names, ResolverError};
+use crate::gateway::{Gateway, Health, Intake};
+use crate::observe::metrics::Metrics;
+use lease::protocol::{Candidacy, State};
+use lease::{Keeper, Wish};
+pub use orders::{Done, OrderError};
+use report::{Reporter, Snapshot};
+use role::{Claim, Facts, Leaving, Role, Tenure};
+pub use status::Status;
+use steering::{Steerer, Tenancy};
+
+/// What nobody announces, such as the end of a lease that was not renewed, is seen this late.
+const TICK: Duration = Duration::from_millis(200);
+
+/// This node in its pair. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    node: String,
+    ha: config::Ha,
+    health: Health,
+    intake: Intake,
+    metrics: Metrics,
+    orders: watch::Sender<Orders>,
+    role: watch::Sender<Decided>,
+    wish: watch::Sender<Wish>,
+    tenancy: watch::Sender<Tenancy>,
+    lease: watch::Sender<lease::View>,
+    peer: watch::Sender<peer::View>,
+    name: watch::Sender<name::View>,
+    steering: watch::Sender<steering::View>,
+    /// The tasks that [`Pair::run`] starts.
+    follower: Option<name::Follower>,
+    cloudwatch: Option<config::CloudWatch>,
+}
+
+/// What an operator has asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Orders {
+    leaving: Option<Leaving>,
+    handing_over: bool,
+}
+
+/// The role and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Decided {
+    role: Role,
+    reason: String,
+    /// When this node was active last, unless it is now.
+    active_until: Option<Instant>,
+}
+
+impl Pair {
+    /// This node's place beside its peer, if it has one; nobody is asked anything before
+    /// [`Pair::run`].
+    ///
+    /// Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If there is a name to be followed and no resolver can be set up.
+    pub fn new(
+        config: &Config,
+        gateway: &Gateway,
+        metrics: Metrics,
+    ) -> Result<Self, ResolverError> {
+        let follower = config.ha.name.as_ref().map(|name| {
+            let (view, _) = watch::channel(name::View::default());
+            Ok(name::Follower {
+                name: name.clone(),
+                names: Names::new(&config.dns)?,
+                dns: config.dns.clone(),
+                own: config.own_addresses(),
+                view,
+                metrics: metrics.clone(),
+            })
+        });
+        let follower = follower.transpose()?;
+        let name = follower.as_ref().map_or_else(
+            || watch::channel(name::View::default()).0,
+            |follower| follower.view.clone(),
+        );
+        let decided =
+            Decided { role: Role::Starting, reason: "just started".into(), active_until: None };
+        let wish = Wish { candidacy: Candidacy::Reluctant, handing_over: false };
+        metrics.role(Role::Starting.as_str(), &Role::ALL.map(Role::as_str));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                node: config.node.name.clone(),
+                ha: config.ha.clone(),
+                health: gateway.health(),
+                intake: gateway.intake(),
+                metrics,
+                orders: watch::Sender::new(Orders::default()),
+                role: watch::Sender::new(decided),
+                wish: watch::Sender::new(wish),
+                tenancy: watch::Sender::new(Tenancy::default()),
+                lease: watch::Sender::new(lease::View::default()),
+                peer: watch::Sender::new(peer::View::default()),
+                name,
+                steering: watch::Sender::new(steering::View::default()),
+                follower,
+                cloudwatch: config.cloudwatch.clone(),
+            }),
+        })
+    }
+
+    /// Keeps the lease, asks the peer, follows the name, steers and reports, until `closed`.
+    pub fn run(&self, tasks: &TaskTracker, closed: &CancellationToken) {
+        let inner = &self.inner;
+        let decide = Arc::clone(inner);
+        tasks.spawn(closed.clone().run_until_cancelled_owned(async move { decide.decide().await }));
+        if let HaMode::Lease(lease) = &inner.ha.mode {
+            let keeper = Keeper::new(
+                &inner.node,
+                lease,
+                inner.lease.clone(),
+                inner.wish.subscribe(),
+                inner.metrics.clone(),
+            );
+            tasks.spawn(closed.clone().run_until_cancelled_owned(keeper.run()));
+            let steerer = Steerer::new(&lease.steering, inner.metrics.clone());
+            let steer = steerer.run(inner.tenancy.subscribe(), inner.steering.clone());
+            tasks.spawn(closed.clone().run_until_cancelled_owned(steer));
+        }
+        if let Some(address) = inner.ha.peer {
+            let follow = peer::follow(address, inner.peer.clone(), inner.metrics.clone());
+            tasks.spawn(closed.clone().run_until_cancelled_owned(follow));
+        }
+        if let Some(follower) = &inner.follower {
+            tasks.spawn(closed.clone().run_until_cancelled_owned(follower.clone().run()));
+        }
+        if let Some(config) = &inner.cloudwatch {
+            let reporter = Reporter::new(&inner.node, config, inner.metrics.clone());
+            let inner = Arc::clone(inner);
+            let report = reporter.run(move || inner.snapshot());
+            tasks.spawn(closed.clone().run_until_cancelled_owned(report));
+        }
+    }
+
+    /// Whether this node can serve, and shall have clients.
+    pub fn is_ready(&self) -> bool {
+        self.inner.is_ready()
+    }
+}
+
+impl Inner {
+    /// What CloudWatch is told: a node that shall have no clients has no healthy hosts.
+    fn snapshot(&self) -> Snapshot {
+        let endpoints = self.health.endpoints();
+        let healthy = endpoints.iter().filter(|endpoint| endpoint.is_healthy()).count();
+        let healthy = if self.is_ready() { healthy } else { 0 };
+        let leased = matches!(self.ha.mode, HaMode::Lease(_));
+        Snapshot {
+            totals: self.metrics.totals(),
+            healthy_hosts: healthy as u64,
+            unhealthy_hosts: (endpoints.len() - healthy) as u64,
+            lease_held: leased.then(|| self.tenancy.borrow().held),
+            zone: self.health.zone(),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.health.can_serve()
+            && !self.intake.is_refusing()
+            && self.orders.borrow().leaving.is_none()
+    }
+
+    /// Decides again whenever something is known anew, for ever.
+    async fn decide(&self) {
+        let (mut orders, mut lease) = (self.orders.subscribe(), self.lease.subscribe());
+        let (mut peer, mut name) = (self.peer.subscribe(), self.name.subscribe());
+        loop {
+            // Seen from here on; a change in the meantime wakes this task again.
+            orders.mark_unchanged();
+            lease.mark_unchanged();
+            peer.mark_unchanged();
+            name.mark_unchanged();
+            self.decide_once();
+            tokio::select! {
+                _ = orders.changed() => {}
+                _ = lease.changed() => {}
+                _ = peer.changed() => {}
+                _ = name.changed() => {}
+                () = sleep(TICK) => {}
+            }
+        }
+    }
+
+    fn decide_once(&self) {
+        let orders = *self.orders.borrow();
+        let view = self.lease.borrow().clone();
+        let held = view.is_held(clock::now());
+        self.tenancy.send_if_modified(|tenancy| {
+            replace(tenancy, Tenancy { held, generation: view.generation() })
+        });
+        self.metrics.lease(held, view.generation());
+        let claim = self.claim(&view, held);
+        let facts = Facts { started: self.health.has_started(), leaving: orders.leaving, claim };
+        let (role, reason) = facts.role();
+        self.publish(role, reason);
+        let candidacy = self.candidacy(orders.leaving.is_some());
+        let wish = Wish { candidacy, handing_over: orders.handing_over };
+        self.wish.send_if_modified(|current| replace(current, wish));
+    }
+
+    fn claim(&self, view: &lease::View, held: bool) -> Claim {
+        match (&self.ha.mode, &self.ha.name) {
+            (HaMode::Dns, Some(name)) => {
+                let followed = self.name.borrow();
+                let here = (!followed.addresses.is_empty()).then_some(followed.here);
+                Claim::Name { name: name.clone(), here }
+            }
+            (HaMode::Lease(_), _) => Claim::Lease(self.tenure(view, held)),
+            // A configuration for dns without a name is refused.
+            (HaMode::Dns | HaMode::Alone, _) => Claim::Alone,
+        }
+    }
+
+    fn tenure(&self, view: &lease::View, held: bool) -> Tenure {
+        let generation = view.generation();
+        match &view.content {
+            _ if held => Tenure::Held { generation },
+            _ if view.owned && self.peer.borrow().supersedes(generation) => Tenure::Superseded,
+            _ if view.owned => {
+                let why = view.trouble.clone();
+                Tenure::Lapsed {
+                    generation,
+                    why: why.unwrap_or_else(|| "it is renewed late".into()),
+                }
+            }
+            Some(content) if content.state == State::Held => {
+                Tenure::Others { holder: content.holder.clone() }
+            }
+            Some(_) => Tenure::Free,
+            None if view.heard_at.is_some() => Tenure::Free,
+            None => Tenure::Unknown { why: view.trouble.clone() },
+        }
+    }
+
+    /// A node that cannot serve gives the lease up if its peer can, and keeps it otherwise.
+    fn candidacy(&self, leaving: bool) -> Candidacy {
+        if leaving {
+            Candidacy::Never
+        } else if self.health.can_serve() {
+            Candidacy::Willing
+        } else if self.peer.borrow().is_ready() {
+            Candidacy::Never
+        } else {
+            Candidacy::Reluctant
+        }
+    }
+
+    /// One log line and one metric for a change of role; the reason alone changes quietly.
+    fn publish(&self, role: Role, reason: String) {
+        let before = self.role.borrow().role;
+        if role != before {
+            info!(from = before.as_str(), to = role.as_str(), reason, "role");
+            self.metrics.role(role.as_str(), &Role::ALL.map(Role::as_str));
+        }
+        self.role.send_if_modified(|decided| {
+            let active_until = match (before, role) {
+                (_, Role::Active) => None,
+                (Role::Active, _) => Some(Instant::now()),
+                _ => decided.active_until,
+            };
+            replace(decided, Decided { role, reason, active_until })
+        });
+    }
+}
+
+/// Whether that changes anything.
+fn replace<T: PartialEq>(current: &mut T, new: T) -> bool {
+    let changed = *current != new;
+    *current = new;
+    changed
+}

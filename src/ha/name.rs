@@ -31,7 +31,7 @@ pub(super) struct View {
 }
 
 /// Follows one name.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Follower {
     pub(super) name: String,
     pub(super) names: Names,

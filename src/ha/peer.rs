@@ -18,6 +18,8 @@ use crate::observe::metrics::Metrics;
 
 /// From one question to the next.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// The same while a hand-over is waited for.
+const HASTE: Duration = Duration::from_millis(50);
 /// How long connecting may take, and answering.
 const LIMIT: Duration = Duration::from_millis(800);
 /// An answer older than that says nothing of now.
@@ -45,6 +47,9 @@ struct Report {
     role: Role,
     /// Of the lease, as it saw it last.
     generation: Option<u64>,
+    /// Whether what steers clients names it, as far as it knows.
+    #[serde(default)]
+    steered: bool,
 }
 
 impl View {
@@ -69,9 +74,27 @@ impl View {
 
     /// Whether it is active by a lease younger than that generation.
     pub(super) fn supersedes(&self, generation: u64) -> bool {
-        self.now().is_some_and(|Said { report, .. }| {
-            report.role == Role::Active && report.generation.is_some_and(|it| it > generation)
-        })
+        self.now().is_some_and(|said| said.report.supersedes(generation))
+    }
+}
+
+impl Report {
+    fn supersedes(&self, generation: u64) -> bool {
+        self.role == Role::Active && self.generation.is_some_and(|own| own > generation)
+    }
+}
+
+/// Waits until the peer is active by a lease younger than that generation and clients are steered
+/// to it; asks much more often than [`follow`].
+pub(super) async fn has_taken_over(address: SocketAddr, generation: u64) {
+    loop {
+        if let Ok((_, report)) = question(address).await
+            && report.supersedes(generation)
+            && report.steered
+        {
+            return;
+        }
+        sleep(HASTE).await;
     }
 }
 

@@ -22,7 +22,7 @@ pub enum Role {
 /// What decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// Sockets are bound and every endpoint has been looked at, or a client is served.
+    /// Clients are accepted, and every endpoint has been looked at or one is healthy.
     pub(super) started: bool,
     /// This node has been told to stop, or to step aside.
     pub(super) leaving: Option<Leaving>,
@@ -88,13 +88,14 @@ impl Facts {
     pub(super) fn role(&self) -> (Role, String) {
         if let Some(leaving) = self.leaving {
             let why = match leaving {
-                Leaving::Drained => "drained by hand; `ftpgate resume` takes it back",
-                Leaving::Withdrawn => "failed over by hand; `ftpgate resume` takes it back",
+                Leaving::Drained => "drained by hand; `ftpgate resume` ends that",
+                Leaving::Withdrawn => "failed over by hand; `ftpgate resume` ends that",
                 Leaving::Stopping => "stopping",
             };
             return (Role::Draining, why.into());
         }
-        if !self.started {
+        // Who holds the lease has the clients, whatever it knows.
+        if !self.started && !matches!(self.claim, Claim::Lease(Tenure::Held { .. })) {
             return (Role::Starting, "no endpoint has been looked at yet".into());
         }
         match &self.claim {
@@ -133,5 +134,66 @@ impl Tenure {
             }
             Self::Unknown { why: None } => (Role::Starting, "the lease is not known yet".into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(tenure: Tenure) -> Facts {
+        Facts { started: true, leaving: None, claim: Claim::Lease(tenure) }
+    }
+
+    fn name(here: Option<bool>) -> Facts {
+        Facts { started: true, leaving: None, claim: Claim::Name { name: "gw".into(), here } }
+    }
+
+    #[test]
+    fn each_claim_has_its_role_and_says_why() {
+        let why = || "S3 does not answer in time".to_owned();
+        for (facts, role, reason) in [
+            (
+                Facts { started: true, leaving: None, claim: Claim::Alone },
+                Role::Active,
+                "no other node",
+            ),
+            (name(None), Role::Starting, "not been resolved"),
+            (name(Some(true)), Role::Active, "gw names this node"),
+            (name(Some(false)), Role::Standby, "gw names another node"),
+            (lease(Tenure::Held { generation: 3 }), Role::Active, "generation 3"),
+            (
+                lease(Tenure::Lapsed { generation: 3, why: why() }),
+                Role::Active,
+                "S3 does not answer in time",
+            ),
+            (lease(Tenure::Superseded), Role::Standby, "the peer says"),
+            (lease(Tenure::Others { holder: "b".into() }), Role::Standby, "b holds"),
+            (lease(Tenure::Free), Role::Standby, "nobody holds"),
+            (lease(Tenure::Unknown { why: None }), Role::Starting, "not known yet"),
+            (lease(Tenure::Unknown { why: Some(why()) }), Role::Starting, "does not answer"),
+        ] {
+            let (found, text) = facts.role();
+            assert_eq!(found, role, "{facts:?}");
+            assert!(text.contains(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_leaves_is_draining_whatever_it_holds() {
+        for leaving in [Leaving::Drained, Leaving::Stopping, Leaving::Withdrawn] {
+            let held = lease(Tenure::Held { generation: 1 });
+            let facts = Facts { leaving: Some(leaving), ..held };
+            assert_eq!(facts.role().0, Role::Draining);
+        }
+    }
+
+    #[test]
+    fn a_node_that_has_not_looked_at_its_endpoints_is_starting_unless_it_holds_the_lease() {
+        let early = |claim| Facts { started: false, leaving: None, claim };
+        assert_eq!(early(Claim::Alone).role().0, Role::Starting);
+        assert_eq!(early(Claim::Lease(Tenure::Free)).role().0, Role::Starting);
+        let held = Tenure::Held { generation: 1 };
+        assert_eq!(early(Claim::Lease(held)).role().0, Role::Active);
     }
 }

@@ -1,10 +1,13 @@
-//! Health and metrics over HTTP, read-only.
+//! Health and metrics over HTTP, read-only; what changes something goes over [`admin`]'s socket.
 //!
 //! | route | answer |
 //! |---|---|
 //! | `GET /livez` | 200 while the process answers |
-//! | `GET /readyz` | 200 if this node can serve, else 503; JSON with each check and endpoint |
+//! | `GET /readyz` | 200 if this node can serve and is not leaving, else 503; JSON with each check, endpoint and the pair |
+//! | `GET /activez` | 200 if it is ready and active, else 503; JSON with the role and its reason |
 //! | `GET /metrics` | the Prometheus text format |
+
+pub mod admin;
 
 use std::time::Duration;
 
@@ -20,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::gateway::{Check, Health};
+use crate::ha::role::Role;
+use crate::ha::{Pair, Status};
 use crate::observe::metrics::Metrics;
 use crate::upstream::EndpointStatus;
 
@@ -30,6 +35,17 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 struct Node {
     metrics: Metrics,
     health: Health,
+    pair: Pair,
+}
+
+/// What a node says of itself.
+#[derive(Serialize)]
+struct Report {
+    ready: bool,
+    checks: Vec<Check>,
+    endpoints: Vec<EndpointStatus>,
+    #[serde(flatten)]
+    pair: Status,
 }
 
 /// Serves until `shutdown` is cancelled.
@@ -37,13 +53,15 @@ pub async fn serve(
     listener: TcpListener,
     metrics: Metrics,
     health: Health,
+    pair: Pair,
     shutdown: CancellationToken,
 ) {
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .route("/activez", get(activez))
         .route("/metrics", get(render_metrics))
-        .with_state(Node { metrics, health });
+        .with_state(Node { metrics, health, pair });
     let stopped = shutdown.clone();
     let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
     let grace = async {
@@ -62,16 +80,32 @@ async fn livez() -> Response {
 }
 
 async fn readyz(State(node): State<Node>) -> Response {
-    #[derive(Serialize)]
-    struct Ready<'a> {
-        ready: bool,
-        checks: &'a [Check],
-        endpoints: &'a [EndpointStatus],
-    }
-    let checks = node.health.checks();
+    let report = report(&node.health, &node.pair);
+    json(status(report.ready), &report)
+}
+
+async fn activez(State(node): State<Node>) -> Response {
+    let Status { role, reason, node: name, .. } = node.pair.status();
+    let ready = node.pair.is_ready();
+    let active = ready && role == Role::Active;
+    let answer = serde_json::json!({ "active": active, "node": name, "role": role, "reason": reason, "ready": ready });
+    json(status(active), &answer)
+}
+
+fn report(health: &Health, pair: &Pair) -> Report {
+    let mut checks = health.checks();
+    let pair = pair.status();
+    checks.push(Check {
+        name: "role",
+        ok: pair.role != Role::Draining,
+        detail: format!("{}: {}", pair.role.as_str(), pair.reason),
+    });
     let ready = checks.iter().all(|check| check.ok);
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json(status, &Ready { ready, checks: &checks, endpoints: &node.health.endpoints() })
+    Report { ready, checks, endpoints: health.endpoints(), pair }
+}
+
+fn status(good: bool) -> StatusCode {
+    if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
 async fn render_metrics(State(node): State<Node>) -> Response {

@@ -88,6 +88,13 @@ pub struct EndpointStatus {
     pub stages: BTreeMap<&'static str, f64>,
 }
 
+impl EndpointStatus {
+    /// Whether it serves.
+    pub fn is_healthy(&self) -> bool {
+        self.state == State::Healthy.as_str()
+    }
+}
+
 // === impl Endpoints ===
 
 impl Endpoints {

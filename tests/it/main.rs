@@ -24,6 +24,7 @@ mod interop;
 mod lab;
 mod limits;
 mod operate;
+mod orders;
 mod pool;
 mod probe;
 mod protocol;

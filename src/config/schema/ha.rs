@@ -129,11 +129,27 @@ impl Default for Admin {
 // === faults ===
 
 impl Ha {
-    /// What is wrong between the values; `reports` if there is a `[cloudwatch]`, `answers` if there
-    /// is an HTTP port.
-    pub(super) fn faults(&self, reports: bool, answers: bool) -> Vec<Fault> {
+    /// What is wrong between the values; `http` is this node's, if it has one.
+    pub(super) fn faults(&self, http: Option<SocketAddr>) -> Vec<Fault> {
         let mut faults = Vec::new();
         let (mode, span) = (*self.mode.get_ref(), self.mode.span());
+        if mode != Mode::None && self.peer.is_none() {
+            faults.push(Fault::at(
+                span.clone(),
+                "the other node is not known",
+                "add ha.peer, the http.address of the other node",
+            ));
+        }
+        let is_elsewhere = |peer: SocketAddr| !peer.ip().is_loopback();
+        if mode != Mode::None
+            && http.is_none_or(|own| own.ip().is_loopback() && self.peer.is_some_and(is_elsewhere))
+        {
+            faults.push(Fault::at(
+                span.clone(),
+                "the peer cannot ask this node",
+                "write an http.address that the other node reaches, such as \"0.0.0.0:9121\"",
+            ));
+        }
         match mode {
             Mode::Lease if self.lease.is_none() => faults.push(Fault::at(
                 span,
@@ -144,11 +160,6 @@ impl Ha {
                 span,
                 "the name that Route 53 moves is not known",
                 "add ha.name, the name of the failover records",
-            )),
-            Mode::Dns if !reports && !answers => faults.push(Fault::at(
-                span,
-                "nothing tells Route 53 of this node's health",
-                "add [cloudwatch] for an alarm, or [http] for a health checker that can reach it",
             )),
             Mode::Lease | Mode::Dns | Mode::None => {}
         }

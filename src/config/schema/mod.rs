@@ -283,7 +283,8 @@ impl File {
             ));
         }
         faults.extend(self.limits.faults());
-        faults.extend(self.ha.faults(self.cloudwatch.is_some(), self.http.enabled));
+        let http = self.http.enabled.then(|| *self.http.address.get_ref());
+        faults.extend(self.ha.faults(http));
         faults.extend(self.cloudwatch.iter().flat_map(CloudWatch::faults));
         faults
     }

@@ -147,7 +147,6 @@ impl Keeper {
             heard_at: if trouble.is_none() { Some(now) } else { before.heard_at },
             trouble,
         };
-        self.metrics.lease(view.is_held(now), view.generation());
         self.view.send_if_modified(|published| {
             let changed = *published != view;
             *published = view;

@@ -103,6 +103,8 @@ impl<'a> GatewayOptions<'a> {
             .set("log", "level = \"trace\"");
         // A test whose servers record what they hear wants nobody else to talk to them.
         gateway.sections.entry("probe").or_insert_with(|| vec!["depth = \"off\"".into()]);
+        let socket = format!("socket = \"{}\"", directory.path().join("admin.sock").display());
+        gateway.sections.entry("admin").or_insert_with(|| vec![socket]);
         for (section, lines) in &gateway.sections {
             text += &format!("[{section}]\n{}\n", lines.join("\n"));
         }
@@ -240,6 +242,16 @@ impl Gateway {
         let status = self.process.proc("status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Gives an order by the command line, such as `drain`: whether it is carried out, and what is
+    /// printed.
+    pub(crate) fn order(&self, order: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
+        command.args(order).arg("--config").arg(self.configuration());
+        let output = command.output().unwrap();
+        let printed = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(printed).unwrap())
     }
 
     /// Asks it to drain and end.
