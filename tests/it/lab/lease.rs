@@ -21,6 +21,11 @@ fn rounds() -> u64 {
     std::env::var("FTPGATE_LAB_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap())
 }
 
+/// Whether the environment asks for more than usual.
+pub(super) fn is_long() -> bool {
+    rounds() > ROUNDS
+}
+
 /// The time that 95 of 100 do not exceed; of few the longest.
 fn p95(times: &[Duration]) -> Duration {
     let mut times = times.to_vec();

@@ -8,10 +8,12 @@ use super::s3::Fault;
 use super::{Lab, Mode};
 use crate::harness::eventually;
 
-/// A lease so short that 40 of it are soon over, as 10 minutes would be 120 of the default.
+/// A lease so short that many of it are soon over.
 const TTL: Duration = Duration::from_secs(1);
-/// How long S3 is gone.
+/// For so many of it S3 is gone: in the long run of [`super::lease`] as many as a lease of the
+/// default length has in 10 minutes.
 const LOSS: Duration = Duration::from_secs(40);
+const LONG_LOSS: Duration = Duration::from_secs(120);
 const PER_SECOND: u32 = 10;
 
 /// Waits until so many more transfers are complete.
@@ -29,7 +31,8 @@ fn while_nobody_reaches_s3_the_active_gateway_stays_so_and_no_transfer_fails() {
     let holders = lab.s3.holders();
     lab.s3.fail(Some(Fault::Cut));
     let started = Instant::now();
-    while started.elapsed() < LOSS {
+    let loss = if super::lease::is_long() { LONG_LOSS } else { LOSS };
+    while started.elapsed() < loss {
         assert_eq!(lab.active(), [active], "after {:?}", started.elapsed());
         more(&load, 1);
     }
@@ -71,8 +74,14 @@ fn when_only_the_active_gateway_loses_s3_the_other_takes_over_once() {
     assert_eq!(after[after.len() - 1].1, other.name());
 }
 
+/// Whether both believe to hold the lease: one before and after the other does.
+fn both_hold(lab: &Lab) -> bool {
+    let [a, c] = Place::GATEWAYS;
+    [a, c, a].into_iter().all(|place| lab.node(place).report()["lease"]["held"] == true)
+}
+
 #[test]
-fn a_gateway_whose_replies_from_s3_are_lost_for_a_while_is_no_reason_for_two_active_ones() {
+fn however_s3_fails_one_of_them_never_do_both_hold_the_lease() {
     let lab = Lab::with_ttl(Mode::LeaseRecord, TTL);
     let active = lab.wait_until_whole();
     let faults = [Fault::LoseReplies, Fault::Unavailable, Fault::Conflict, Fault::Delay(TTL * 2)];
@@ -81,11 +90,10 @@ fn a_gateway_whose_replies_from_s3_are_lost_for_a_while_is_no_reason_for_two_act
         lab.s3.fail_for(active.address(), Some(fault));
         let started = Instant::now();
         while started.elapsed() < TTL * 3 {
-            assert!(lab.active().len() <= 1, "{fault:?}: {:?}", lab.reports());
+            assert!(!both_hold(&lab), "{fault:?}: {:?}", lab.reports());
         }
         lab.s3.fail_for(active.address(), None);
         lab.wait_until_whole();
         assert!(lab.s3.writes().len() > writes, "somebody keeps the lease: {fault:?}");
     }
-    assert!(Place::GATEWAYS.contains(&lab.wait_until_whole()));
 }
