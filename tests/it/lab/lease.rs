@@ -48,14 +48,14 @@ fn lose(how: &str, fault: impl Fn(&mut Lab, Place), repair: impl Fn(&mut Lab, Pl
             let lost = Instant::now();
             fault(&mut lab, active);
             let took = lab.first_transfer(lost);
-            println!("{how}, round {round}: served again after {took:?}");
+            eprintln!("{how}, round {round}: served again after {took:?}");
             lab.wait_for_node(active.other());
             repair(&mut lab, active);
             took
         })
         .collect();
     lab.wait_until_whole();
-    println!("{how}: p95 {:?} of {} rounds", p95(&times), times.len());
+    eprintln!("{how}: p95 {:?} of {} rounds", p95(&times), times.len());
     assert!(p95(&times) <= LIMIT, "{how}: {times:?}");
 }
 

@@ -109,7 +109,7 @@ impl Lab {
         };
         let vpc = (mode == Mode::LeaseOverlay).then(|| aws.inside(|| moto::create_vpc(OVERLAY)));
         let nodes = Place::GATEWAYS.map(|place| {
-            let mut ha = format!("[ha]\nname = \"{{NAME}}\"\npeer = \"{{PEER}}\"\n");
+            let mut ha = "[ha]\nname = \"{NAME}\"\npeer = \"{PEER}\"\n".to_owned();
             let lease = format!(
                 "mode = \"lease\"\n[ha.lease]\nbucket = \"{{BUCKET}}\"\nttl = \"{ttl:?}\"\n"
             );
@@ -263,10 +263,7 @@ impl Lab {
     pub(crate) fn first_transfer(&self, fault: Instant) -> Duration {
         let deadline = fault + PATIENCE;
         loop {
-            let error = match self.transfer_once(ATTEMPT) {
-                Ok(_) => return fault.elapsed(),
-                Err(error) => error,
-            };
+            let Err(error) = self.transfer_once(ATTEMPT) else { return fault.elapsed() };
             assert!(Instant::now() < deadline, "no transfer since the fault: {error}");
             std::thread::sleep(Duration::from_millis(20));
         }
