@@ -21,6 +21,7 @@ mod health;
 mod hostile;
 mod instance_metadata;
 mod interop;
+mod lab;
 mod limits;
 mod operate;
 mod orders;

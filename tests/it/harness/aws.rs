@@ -20,11 +20,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::gateway::GatewayOptions;
+use super::namespace::Network;
 use super::process::Process;
 use super::{PATIENCE, address, eventually, stand_in};
 
 /// The credentials that [`S3`] takes; others it refuses.
-const ACCESS_KEY: &str = "AKIAFTPGATETESTS";
+pub(crate) const ACCESS_KEY: &str = "AKIAFTPGATETESTS";
 pub(crate) const SECRET_KEY: &str = "the-secret-key-of-the-tests";
 /// Where everything here is.
 pub(crate) const REGION: &str = "ap-northeast-1";
@@ -146,15 +147,29 @@ pub(crate) struct Moto {
 
 impl Moto {
     pub(crate) fn start() -> Self {
+        Self::start_in(None)
+    }
+
+    /// In another network.
+    pub(crate) fn inside(network: &dyn Network) -> Self {
+        Self::start_in(Some(network))
+    }
+
+    fn start_in(network: Option<&dyn Network>) -> Self {
         let directory = TempDir::with_prefix("ftpgate-moto-").unwrap();
-        let address = SocketAddr::from((address::unused(), 5000));
+        let address = network.map_or_else(address::unused, Network::address);
+        let address = SocketAddr::from((address, 5000));
         let mut command = Command::new(stand_in("moto/bin/python"));
         command.args(["-m", "moto.server"]);
         command.args(["-H", &address.ip().to_string(), "-p", &address.port().to_string()]);
+        if let Some(network) = network {
+            command = network.wrap(&command);
+        }
         let mut process = Process::start("moto", command, &directory.path().join("log"));
         eventually("moto to listen", || {
             assert!(process.is_running(), "moto has ended: {}", process.output());
-            TcpStream::connect(address).ok()
+            let connect = || TcpStream::connect(address);
+            network.map_or_else(connect, |network| network.connect(address)).ok()
         });
         Self { address, process, _directory: directory }
     }

@@ -1,7 +1,7 @@
 //! A DNS server whose answers change at run time.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -14,7 +14,6 @@ use hickory_server::proto::rr::rdata::{A, AAAA};
 use hickory_server::proto::rr::{Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::address;
@@ -55,26 +54,37 @@ impl Dns {
 
     /// The same where another network reaches it.
     pub(crate) fn start_at(ip: IpAddr) -> Self {
+        let udp = UdpSocket::bind((ip, 0)).unwrap();
+        let tcp = TcpListener::bind(udp.local_addr().unwrap()).unwrap();
+        Self::serve(udp, tcp)
+    }
+
+    /// The same at sockets that may be of any network.
+    pub(crate) fn serve(udp: UdpSocket, tcp: TcpListener) -> Self {
+        let address = udp.local_addr().unwrap();
+        udp.set_nonblocking(true).unwrap();
+        tcp.set_nonblocking(true).unwrap();
         let zone = Arc::new(Mutex::new(Zone::default()));
         let handler = Handler(Arc::clone(&zone));
         let running = CancellationToken::new();
         let stopped = running.clone();
-        let (ready, bound) = std::sync::mpsc::channel();
         thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let udp = UdpSocket::bind((ip, 0)).await.unwrap();
-                let address = udp.local_addr().unwrap();
-                let tcp = TcpListener::bind(address).await.unwrap();
                 let mut server = Server::new(handler);
-                server.register_socket(udp);
+                server.register_socket(tokio::net::UdpSocket::from_std(udp).unwrap());
+                let tcp = tokio::net::TcpListener::from_std(tcp).unwrap();
                 server.register_listener(tcp, Duration::from_secs(5), 16);
-                ready.send(address).unwrap();
                 stopped.cancelled().await;
             });
         });
-        Self { address: bound.recv().unwrap(), zone, _running: running.drop_guard() }
+        Self { address, zone, _running: running.drop_guard() }
+    }
+
+    /// Knows these names from now on, with their addresses and TTLs, and no others.
+    pub(crate) fn replace(&self, records: HashMap<String, (Vec<IpAddr>, u32)>) {
+        self.zone.lock().unwrap().records = records;
     }
 
     /// Lets a name resolve to these addresses from now on.

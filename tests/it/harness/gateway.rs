@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::dns::Dns;
-use super::namespace::Namespace;
+use super::namespace::{Namespace, Network as _};
 use super::process::Process;
 use super::servers::{Kind, Server};
 use super::{PATIENCE, address, eventually};

@@ -1,13 +1,29 @@
 //! A network namespace that stands for another zone: what runs in it can be cut off, so that
 //! packets vanish in both directions and nobody is told.
 
-use std::net::Ipv4Addr;
+use std::fmt::Debug;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Every namespace of these tests is called so, followed by the test process and a number.
-const PREFIX: &str = "ftpgate-";
+pub(crate) const PREFIX: &str = "ftpgate-";
+
+/// A network that servers may be started in.
+pub(crate) trait Network: Debug + Sync {
+    /// Where servers in it listen.
+    fn address(&self) -> Ipv4Addr;
+
+    /// The same command, inside.
+    fn wrap(&self, command: &Command) -> Command;
+
+    /// A connection to a server in it.
+    fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        TcpStream::connect(to)
+    }
+}
 
 /// A namespace with one wire to ours; dropping it takes both away.
 #[derive(Debug)]
@@ -53,18 +69,6 @@ impl Namespace {
         namespace
     }
 
-    /// The same command, inside.
-    pub(crate) fn wrap(&self, command: &Command) -> Command {
-        let mut wrapped = Command::new("ip");
-        wrapped.args(["netns", "exec", &self.name]).arg(command.get_program());
-        wrapped.args(command.get_args());
-        for (name, value) in command.get_envs() {
-            value.map(|value| wrapped.env(name, value));
-        }
-        command.get_current_dir().map(|directory| wrapped.current_dir(directory));
-        wrapped
-    }
-
     /// Runs something inside, to its end.
     pub(crate) fn run(&self, command: &[&str]) {
         run(&[&["ip", "netns", "exec", &self.name], command].concat());
@@ -87,6 +91,16 @@ impl Namespace {
     }
 }
 
+impl Network for Namespace {
+    fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    fn wrap(&self, command: &Command) -> Command {
+        wrap(&self.name, command)
+    }
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
         // Both ends of it: connections that are not over yet would keep the namespace's for a while.
@@ -95,7 +109,19 @@ impl Drop for Namespace {
     }
 }
 
-fn run(command: &[&str]) {
+/// The same command, inside the namespace of that name.
+pub(crate) fn wrap(name: &str, command: &Command) -> Command {
+    let mut wrapped = Command::new("ip");
+    wrapped.args(["netns", "exec", name]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        value.map(|value| wrapped.env(name, value));
+    }
+    command.get_current_dir().map(|directory| wrapped.current_dir(directory));
+    wrapped
+}
+
+/// Runs a command to its end, and panics unless it succeeds.
+pub(crate) fn run(command: &[&str]) {
     let output = Command::new(command[0])
         .args(&command[1..])
         .output()
@@ -108,12 +134,20 @@ fn run(command: &[&str]) {
 }
 
 /// What test processes that were killed could not take away.
-fn remove_left_behind() {
-    let Ok(names) = std::fs::read_dir("/run/netns") else { return };
-    for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
-            let _ = Command::new("ip").args(["netns", "delete", &name]).status();
-        }
+pub(crate) fn remove_left_behind() {
+    let left_behind = |directory: &str| {
+        let names = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        let is_ownerless = |name: &String| {
+            let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+            owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists())
+        };
+        names.filter(is_ownerless).collect::<Vec<_>>()
+    };
+    for name in left_behind("/run/netns") {
+        let _ = Command::new("ip").args(["netns", "delete", &name]).status();
+    }
+    for name in left_behind("/etc/netns") {
+        let _ = std::fs::remove_dir_all(Path::new("/etc/netns").join(name));
     }
 }

@@ -9,11 +9,11 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::namespace::Namespace;
+use super::namespace::Network;
 use super::process::Process;
 use super::{PATIENCE, address, eventually, stand_in};
 
-/// The control port of every server here.
+/// The control port of a server that is not told another.
 const PORT: u16 = 2121;
 /// What every account here is opened with.
 pub(crate) const PASSWORD: &str = "secret";
@@ -47,7 +47,8 @@ pub(crate) struct Server {
 #[derive(Debug)]
 pub(crate) struct ServerOptions<'a> {
     kind: Kind,
-    inside: Option<&'a Namespace>,
+    inside: Option<&'a dyn Network>,
+    port: u16,
     passive: String,
     root: Option<PathBuf>,
     read_only: bool,
@@ -78,8 +79,15 @@ impl Kind {
 
 impl<'a> ServerOptions<'a> {
     /// In another network.
-    pub(crate) fn inside(mut self, namespace: &'a Namespace) -> Self {
-        self.inside = Some(namespace);
+    pub(crate) fn inside(mut self, network: &'a dyn Network) -> Self {
+        self.inside = Some(network);
+        self
+    }
+
+    /// Its control port; Apache FtpServer only.
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        assert_eq!(self.kind, Kind::ApacheFtpServer);
+        self.port = port;
         self
     }
 
@@ -109,7 +117,7 @@ impl<'a> ServerOptions<'a> {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let root = self.root.clone().unwrap_or_else(|| directory.path().join("root"));
         fs::create_dir_all(&root).unwrap();
-        let host = self.inside.map_or_else(address::unused, |namespace| namespace.address);
+        let host = self.inside.map_or_else(address::unused, Network::address);
         let command = match self.kind {
             Kind::ApacheFtpServer => self.apache_ftpserver(directory.path(), &root, host),
             Kind::ProFtpd => self.proftpd(directory.path(), &root, host),
@@ -117,14 +125,15 @@ impl<'a> ServerOptions<'a> {
             Kind::Vsftpd => self.vsftpd(directory.path(), &root, host),
         };
         let command = match self.inside {
-            Some(namespace) => namespace.wrap(&command),
+            Some(network) => network.wrap(&command),
             None => command,
         };
         let mut process = Process::start(self.kind.name(), command, &directory.path().join("log"));
-        let address = SocketAddr::from((host, PORT));
+        let address = SocketAddr::from((host, self.port));
         eventually("a server's banner", || {
             assert!(process.is_running(), "{} has ended: {}", self.kind.name(), process.output());
-            banner(address)
+            let connect = || TcpStream::connect(address);
+            banner(self.inside.map_or_else(connect, |network| network.connect(address)).ok()?)
         });
         Server { kind: self.kind, address, root, process, _directory: directory }
     }
@@ -140,7 +149,7 @@ impl<'a> ServerOptions<'a> {
   xsi:schemaLocation="http://mina.apache.org/ftpserver/spring/v1 http://mina.apache.org/ftpserver/ftpserver-1.0.xsd"
   max-logins="5000" max-threads="700" anon-enabled="false" login-failure-delay="0" max-login-failures="1000">
   <listeners>
-    <nio-listener name="default" local-address="{host}" port="{PORT}" idle-timeout="600">
+    <nio-listener name="default" local-address="{host}" port="{port}" idle-timeout="600">
       <data-connection idle-timeout="30">
         <active enabled="false"/>
         <passive ports="{ports}" address="{host}"/>
@@ -149,6 +158,7 @@ impl<'a> ServerOptions<'a> {
   </listeners>
   <file-user-manager file="{users}" encrypt-passwords="clear"/>
 </server>"#,
+                port = self.port,
                 ports = self.passive,
                 users = users.display(),
             ),
@@ -284,6 +294,7 @@ impl Server {
         ServerOptions {
             kind,
             inside: None,
+            port: PORT,
             passive: "20000-20999".into(),
             root: None,
             read_only: false,
@@ -329,8 +340,7 @@ impl Server {
 }
 
 /// Its first line, if it says one.
-fn banner(address: SocketAddr) -> Option<String> {
-    let stream = TcpStream::connect(address).ok()?;
+fn banner(stream: TcpStream) -> Option<String> {
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).ok()?;

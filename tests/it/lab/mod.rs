@@ -1,0 +1,271 @@
+//! The lab: the two-VPC topology with the gateways as a pair, and all of AWS that they talk to, in
+//! network namespaces. Hosts can be cut off and nodes killed, and clients go by the one name.
+//!
+//! The gateways' configuration and environment are in [`node`], the addresses in [`network`].
+
+mod cbor;
+mod client;
+mod cloudwatch;
+mod dns_mode;
+mod follow;
+mod follow_test;
+mod http;
+mod lease;
+mod load;
+mod moto;
+mod network;
+mod network_test;
+mod node;
+mod overlay;
+mod s3;
+mod s3_loss;
+mod s3_test;
+mod turn;
+
+use std::net::Ipv4Addr;
+use std::process::Output;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use client::Client;
+use cloudwatch::CloudWatch;
+use follow::{HealthChecks, Resolver, Router};
+use network::{Host, LabNetwork, Place};
+use node::Node;
+use s3::S3;
+use turn::Turn;
+
+use crate::harness::aws::Moto;
+use crate::harness::servers::{Kind, Server};
+use crate::harness::{PATIENCE, eventually};
+
+/// The private hosted zone.
+const ZONE: &str = "ftp-transferfamily.com";
+/// The name that clients use.
+pub(crate) const NAME: &str = "gw.ftp-transferfamily.com";
+/// The bucket of the lease.
+const BUCKET: &str = "gateways";
+/// The overlay IP.
+pub(crate) const OVERLAY: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+/// The TTL of the records, and of the lease unless a test says otherwise.
+pub(crate) const TTL: Duration = Duration::from_secs(5);
+/// How long one transfer may take that is to tell whether clients are served again.
+const ATTEMPT: Duration = Duration::from_secs(3);
+/// From one question to the next while a gateway is waited for.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How clients are steered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// By Route 53, which judges by the gateways' metrics.
+    Dns,
+    /// By a record that the holder of the lease writes.
+    LeaseRecord,
+    /// By routes that the holder of the lease writes.
+    LeaseOverlay,
+}
+
+/// Everything. Fields are dropped in this order.
+pub(crate) struct Lab {
+    nodes: [Node; 2],
+    pub(crate) client: Arc<Client>,
+    _resolver: Resolver,
+    _router: Option<Router>,
+    pub(crate) s3: S3,
+    pub(crate) cloudwatch: CloudWatch,
+    _endpoints: [Server; 2],
+    _moto: Moto,
+    pub(crate) network: LabNetwork,
+    _directory: TempDir,
+    _turn: Turn,
+}
+
+impl Lab {
+    /// A lab with a lease of [`TTL`], whose name leads to a gateway that serves.
+    pub(crate) fn start(mode: Mode) -> Self {
+        Self::with_ttl(mode, TTL)
+    }
+
+    /// The same with another lease.
+    pub(crate) fn with_ttl(mode: Mode, ttl: Duration) -> Self {
+        let turn = Turn::take();
+        let network = LabNetwork::new();
+        let directory = TempDir::with_prefix("ftpgate-lab-").unwrap();
+        let aws = network.host(Place::Aws);
+        let moto = Moto::inside(aws);
+        let (s3, cloudwatch) = (S3::start(aws), CloudWatch::start(aws));
+        let zone = aws.inside(|| moto::create_zone(ZONE));
+        let root = directory.path().join("bucket");
+        let endpoints = [Place::EndpointA, Place::EndpointC].map(|place| {
+            let options = Server::options(Kind::ApacheFtpServer).inside(network.host(place));
+            options.port(21).passive("8192-8200").root(&root).start()
+        });
+        let checks = match mode {
+            Mode::Dns => aws.inside(|| follow::create_failover_records(&zone)),
+            Mode::LeaseRecord | Mode::LeaseOverlay => HealthChecks::new(),
+        };
+        let vpc = (mode == Mode::LeaseOverlay).then(|| aws.inside(|| moto::create_vpc(OVERLAY)));
+        let nodes = Place::GATEWAYS.map(|place| {
+            let mut ha = "[ha]\nname = \"{NAME}\"\npeer = \"{PEER}\"\n".to_owned();
+            let lease = format!(
+                "mode = \"lease\"\n[ha.lease]\nbucket = \"{{BUCKET}}\"\nttl = \"{ttl:?}\"\n"
+            );
+            ha += &match (mode, &vpc) {
+                (Mode::Dns, _) => "mode = \"dns\"\n[cloudwatch]\nnamespace = \"ftpgate\"\n\
+                     load_balancer = \"ftp\"\ninterval = \"1s\"\n"
+                    .to_owned(),
+                (Mode::LeaseOverlay, Some(vpc)) => {
+                    let host = network.host(place);
+                    host.run(&["ip", "address", "add", &format!("{OVERLAY}/32"), "dev", "lo"]);
+                    let interface = vpc.interfaces.iter().find(|(of, _)| *of == place).unwrap();
+                    format!(
+                        "{lease}[ha.route]\naddress = \"{OVERLAY}\"\nroute_tables = [\"{}\"]\n\
+                         network_interface = \"{}\"\n",
+                        vpc.route_table, interface.1,
+                    )
+                }
+                _ => format!(
+                    "{lease}[ha.route53]\nzone_id = \"{zone}\"\nttl = \"{TTL:?}\"\n\
+                     addresses = [\"{}\"]\n",
+                    place.address(),
+                ),
+            };
+            Node::start(network.host(place), directory.path(), &ha)
+        });
+        let client = network.host(Place::Client);
+        let client = match mode {
+            Mode::LeaseOverlay => Client::of_address(client, OVERLAY),
+            Mode::Dns | Mode::LeaseRecord => Client::of_name(client, NAME),
+        };
+        let resolver = Resolver::start(aws, &zone, cloudwatch.clone(), checks);
+        let router = vpc.map(|vpc| Router::start(aws, vpc, network.routes(), OVERLAY));
+        Self {
+            nodes,
+            client: Arc::new(client),
+            _resolver: resolver,
+            _router: router,
+            s3,
+            cloudwatch,
+            _endpoints: endpoints,
+            _moto: moto,
+            network,
+            _directory: directory,
+            _turn: turn,
+        }
+    }
+
+    pub(crate) fn node(&self, place: Place) -> &Node {
+        &self.nodes[usize::from(place == Place::GatewayC)]
+    }
+
+    fn node_mut(&mut self, place: Place) -> &mut Node {
+        &mut self.nodes[usize::from(place == Place::GatewayC)]
+    }
+
+    pub(crate) fn host(&self, place: Place) -> &Host {
+        self.network.host(place)
+    }
+
+    // === faults ===
+
+    pub(crate) fn kill_gateway(&mut self, place: Place) {
+        self.node_mut(place).sigkill();
+    }
+
+    pub(crate) fn restart_gateway(&mut self, place: Place) {
+        self.node_mut(place).restart();
+    }
+
+    pub(crate) fn cut(&self, place: Place) {
+        self.network.cut(place);
+    }
+
+    pub(crate) fn mend(&self, place: Place) {
+        self.network.mend(place);
+    }
+
+    /// Cuts a gateway and its zone's endpoint.
+    pub(crate) fn lose_zone(&self, gateway: Place) {
+        self.cut(gateway);
+        self.cut(gateway.endpoint());
+    }
+
+    pub(crate) fn mend_zone(&self, gateway: Place) {
+        self.mend(gateway);
+        self.mend(gateway.endpoint());
+    }
+
+    // === what it does ===
+
+    /// The gateways that say that they are active.
+    pub(crate) fn active(&self) -> Vec<Place> {
+        Place::GATEWAYS.into_iter().filter(|place| self.node(*place).is_active()).collect()
+    }
+
+    /// Waits until that gateway is the only active one.
+    pub(crate) fn wait_for_active(&self, place: Place) {
+        let what = format!("{} to be active, alone", place.name());
+        eventually(&what, || {
+            std::thread::sleep(PAUSE);
+            (self.active() == [place]).then_some(())
+        });
+    }
+
+    /// Waits until that gateway says that it is active, whatever one that is lost may say.
+    pub(crate) fn wait_for_node(&self, place: Place) {
+        eventually(&format!("{} to be active", place.name()), || {
+            std::thread::sleep(PAUSE);
+            self.node(place).is_active().then_some(())
+        });
+    }
+
+    /// Waits until both can serve, one is active, and clients reach it; which one.
+    pub(crate) fn wait_until_whole(&self) -> Place {
+        eventually("two ready gateways, and clients at the active one", || {
+            std::thread::sleep(PAUSE);
+            let [active] = self.active()[..] else { return None };
+            let ready = Place::GATEWAYS.into_iter().all(|place| self.node(place).is_ready());
+            (ready && self.is_steered_to(active)).then_some(active)
+        })
+    }
+
+    /// Whether new clients get there.
+    fn is_steered_to(&self, gateway: Place) -> bool {
+        let host = self.host(Place::Client);
+        match self.client.destination {
+            client::Destination::Name(_) => host
+                .inside(|| client::look_up(NAME))
+                .is_ok_and(|(address, _)| address == gateway.address()),
+            // Both have the address, and it does not say whose it is.
+            client::Destination::Fixed(_) => self.client.transfer_once(ATTEMPT).is_ok(),
+        }
+    }
+
+    /// What both gateways' `/readyz` say: null for one that does not answer.
+    pub(crate) fn reports(&self) -> [Value; 2] {
+        Place::GATEWAYS.map(|place| self.node(place).report())
+    }
+
+    /// Runs `ftpgate` on a gateway's host, with its configuration.
+    pub(crate) fn ftpgate(&self, place: Place, arguments: &[&str]) -> Output {
+        self.node(place).ftpgate(arguments)
+    }
+
+    /// One complete transfer within `limit`.
+    pub(crate) fn transfer_once(&self, limit: Duration) -> Result<Duration, String> {
+        self.client.transfer_once(limit)
+    }
+
+    /// Transfers until one is complete: how long after `fault` it was.
+    pub(crate) fn first_transfer(&self, fault: Instant) -> Duration {
+        let deadline = fault + PATIENCE;
+        loop {
+            let Err(error) = self.transfer_once(ATTEMPT) else { return fault.elapsed() };
+            assert!(Instant::now() < deadline, "no transfer since the fault: {error}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}

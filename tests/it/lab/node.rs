@@ -1,0 +1,149 @@
+//! A gateway of a lab: the built binary on one of its hosts, as the manual would have it set up.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use super::http::{Answer, request};
+use super::network::{Host, Place};
+use super::{BUCKET, NAME, cloudwatch, moto, s3};
+use crate::harness::aws::{ACCESS_KEY, REGION, SECRET_KEY};
+use crate::harness::eventually;
+use crate::harness::namespace::Network;
+use crate::harness::process::Process;
+
+const HTTP_PORT: u16 = 9121;
+
+/// A gateway, running or killed.
+#[derive(Debug)]
+pub(crate) struct Node {
+    host: Host,
+    directory: PathBuf,
+    /// How often it has been started.
+    starts: u32,
+    process: Option<Process>,
+}
+
+impl Node {
+    /// Writes its configuration under `directory` and starts it; `ha` are the tables that the modes
+    /// do not share, with `[ha]` first.
+    pub(crate) fn start(host: &Host, directory: &Path, ha: &str) -> Self {
+        let directory = directory.join(host.place.name());
+        std::fs::create_dir(&directory).unwrap();
+        let text = configuration(host.place, &directory, ha);
+        std::fs::write(directory.join("ftpgate.toml"), text).unwrap();
+        let mut node = Self { host: host.clone(), directory, starts: 0, process: None };
+        node.restart();
+        node
+    }
+
+    /// Starts it again after [`Node::sigkill`], and waits until it listens.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.process.is_none(), "{:?} runs already", self.host.place);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
+        command.arg("serve").arg("--config").arg(self.configuration());
+        let endpoint = |port| format!("http://{}:{port}", Place::Aws.address());
+        command
+            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+            .env("AWS_REGION", REGION)
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_ENDPOINT_URL", endpoint(moto::PORT))
+            .env("AWS_ENDPOINT_URL_S3", endpoint(s3::PORT))
+            .env("AWS_ENDPOINT_URL_CLOUDWATCH", endpoint(cloudwatch::PORT));
+        self.starts += 1;
+        let log = self.directory.join(format!("log.{}", self.starts));
+        let mut process = Process::start(self.host.place.name(), self.host.wrap(&command), &log);
+        eventually("a gateway to listen", || {
+            assert!(process.is_running(), "it has ended: {}", process.output());
+            process.output().contains("listening: 0.0.0.0:21").then_some(())
+        });
+        self.process = Some(process);
+    }
+
+    /// Kills it outright.
+    pub(crate) fn sigkill(&mut self) {
+        self.process.take().expect("it runs").sigkill();
+    }
+
+    /// What its HTTP port answers, asked on its own host; nothing if it does not.
+    pub(crate) fn get(&self, path: &str) -> Option<Answer> {
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT));
+        self.host.inside(|| request(to, "GET", path, &[], &[])).ok()
+    }
+
+    /// Whether `/activez` says 200.
+    pub(crate) fn is_active(&self) -> bool {
+        self.get("/activez").is_some_and(|answer| answer.status == 200)
+    }
+
+    /// Whether `/readyz` says 200.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.get("/readyz").is_some_and(|answer| answer.status == 200)
+    }
+
+    /// What `/readyz` says of the pair: "role", "generation" and so on.
+    pub(crate) fn report(&self) -> Value {
+        let answer = self.get("/readyz");
+        answer.map_or(Value::Null, |answer| serde_json::from_str(&answer.body).unwrap())
+    }
+
+    /// Runs a subcommand on its host with its configuration.
+    pub(crate) fn ftpgate(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
+        command.args(arguments).arg("--config").arg(self.configuration());
+        self.host.wrap(&command).output().unwrap()
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.directory.join("ftpgate.toml")
+    }
+}
+
+fn configuration(place: Place, directory: &Path, ha: &str) -> String {
+    let (name, zone, peer) = (place.name(), place.zone(), place.other().address());
+    let endpoints: String = [place.endpoint(), place.endpoint().other()]
+        .map(|endpoint| {
+            let (address, zone) = (endpoint.address(), endpoint.zone());
+            format!("[[upstream.endpoint]]\naddress = \"{address}:21\"\nzone = \"{zone}\"\n")
+        })
+        .concat();
+    format!(
+        r#"[node]
+name = "{name}"
+zone = "{zone}"
+[[listener]]
+address = "0.0.0.0:21"
+[passive]
+ports = "8192-8200"
+[upstream]
+connect_timeout = "500ms"
+lost_after = "2s"
+retry_after = "1s"
+{endpoints}
+[dns]
+servers = ["{resolver}:53"]
+[probe]
+depth = "banner"
+interval = "1s"
+timeout = "500ms"
+[http]
+address = "0.0.0.0:{HTTP_PORT}"
+[admin]
+socket = "{directory}/admin.sock"
+[audit]
+path = "{directory}/audit.jsonl"
+[log]
+level = "debug"
+{ha}"#,
+        resolver = Place::Aws.address(),
+        directory = directory.display(),
+    )
+    .replace("{NAME}", NAME)
+    .replace("{BUCKET}", BUCKET)
+    .replace("{PEER}", &format!("{peer}:{HTTP_PORT}"))
+}
