@@ -82,7 +82,8 @@ impl Keeper {
             node: node.into(),
             incarnation: format!("{:016x}", fastrand::u64(..)),
             ttl,
-            margin: ttl / 10,
+            // Clocks of machines differ by far less than a twentieth.
+            margin: ttl / 20,
             renewal: ttl / 3,
             reading: ttl / 5,
         };
