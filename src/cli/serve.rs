@@ -87,15 +87,17 @@ async fn run(config: Config) -> anyhow::Result<()> {
     for address in gateway.addresses() {
         info!(node = config.node.name, "listening: {address}");
     }
-    let (stopped, left) = (CancellationToken::new(), pair.clone());
+    let stopped = CancellationToken::new();
     let leave = async {
         shutdown.cancelled().await;
-        left.stop().await;
+        pair.stop().await;
         stopped.cancel();
     };
     tokio::join!(gateway.run(stopped.clone()), leave);
     // Health is answered to the end, so that a check sees "draining" and not a dead node.
     closed.cancel();
+    tasks.close();
+    tasks.wait().await;
     if let Some(writer) = writer {
         writer.finish();
     }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::Pair;
@@ -17,6 +17,9 @@ use crate::config::{HaMode, Steering};
 
 /// A hand-over that takes more than so many TTLs of the lease has failed.
 const PATIENCE: u32 = 3;
+/// Changes "generally propagate to all Route 53 name servers within 60 seconds" (Amazon Route 53
+/// Developer Guide, "Creating a new subdomain").
+const SPREAD: Duration = Duration::from_secs(60);
 
 /// An order was carried out, or is being so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,7 +44,7 @@ pub enum OrderError {
     },
     /// Nobody could serve.
     #[error(
-        "the peer cannot serve ({why}), so this node stays as it is; --force does it all the same"
+        "the peer cannot serve ({why}), so this node stays as it is; `ftpgate drain --force` drains it all the same"
     )]
     PeerNotReady {
         /// What is known of it.
@@ -69,7 +72,7 @@ impl Pair {
             HaMode::Alone => Err(OrderError::Alone),
             HaMode::Dns => {
                 self.active()?;
-                self.peer_ready()?;
+                self.peer_ready().await?;
                 inner.orders.send_modify(|orders| orders.leaving = Some(Leaving::Withdrawn));
                 Ok(Done {
                     done: "this node calls itself unhealthy, and Route 53 sends clients to the other \
@@ -80,7 +83,7 @@ impl Pair {
             }
             HaMode::Lease(lease) => {
                 self.active()?;
-                self.peer_ready()?;
+                self.peer_ready().await?;
                 let limit = lease.ttl * PATIENCE;
                 inner.orders.send_modify(|orders| orders.handing_over = true);
                 let taken = self.taken_over(limit).await;
@@ -102,7 +105,7 @@ impl Pair {
     pub async fn drain(&self, force: bool) -> Result<Done, OrderError> {
         self.refuse_while_stopping()?;
         if self.inner.ha.mode != HaMode::Alone && !force {
-            self.peer_ready()?;
+            self.peer_ready().await?;
         }
         // On its own: whoever asked may leave.
         let pair = self.clone();
@@ -148,7 +151,7 @@ impl Pair {
     async fn leave(&self, leaving: Leaving) {
         let inner = &self.inner;
         let was_active = inner.role.borrow().role == Role::Active;
-        let peer_ready = inner.peer.borrow().is_ready();
+        let peer_ready = self.peer_ready().await.is_ok();
         inner.orders.send_modify(|orders| orders.leaving = Some(leaving));
         match &inner.ha.mode {
             HaMode::Alone => {}
@@ -156,20 +159,29 @@ impl Pair {
             HaMode::Dns => {
                 let mut name = inner.name.subscribe();
                 let _ = name.wait_for(|name| !name.here).await;
+                // Records with a health check have a TTL of 60 seconds or less.
+                sleep(SPREAD).await;
             }
+            HaMode::Lease(_) if !peer_ready => {}
             HaMode::Lease(lease) => {
-                if was_active && peer_ready && !self.taken_over(lease.ttl * PATIENCE).await {
+                if was_active && !self.taken_over(lease.ttl * PATIENCE).await {
                     warn!("the peer did not take over");
                 }
-                let Steering::Record(record) = &lease.steering else { return };
-                let last = inner.role.borrow().active_until;
-                if let Some(last) = last
-                    && peer_ready
-                {
-                    let moved = if was_active { tokio::time::Instant::now() } else { last };
-                    sleep_until(moved + record.ttl).await;
+                if let Steering::Record(record) = &lease.steering {
+                    self.wait_for_caches(record.ttl, was_active).await;
                 }
             }
+        }
+    }
+
+    /// Waits until the name leads elsewhere, and everybody who has looked it up before has forgotten.
+    async fn wait_for_caches(&self, ttl: Duration, was_active: bool) {
+        let mut name = self.inner.name.subscribe();
+        let _ = timeout(SPREAD, name.wait_for(|name| !name.here)).await;
+        let moved =
+            if was_active { Some(Instant::now()) } else { self.inner.role.borrow().active_until };
+        if let Some(moved) = moved {
+            sleep_until(moved + ttl).await;
         }
     }
 
@@ -197,15 +209,9 @@ impl Pair {
         }
     }
 
-    fn peer_ready(&self) -> Result<(), OrderError> {
-        let peer = self.inner.peer.borrow();
-        if self.inner.ha.peer.is_none() {
-            return Err(OrderError::Alone);
-        }
-        if peer.is_ready() {
-            return Ok(());
-        }
-        let why = peer.trouble.clone();
-        Err(OrderError::PeerNotReady { why: why.unwrap_or_else(|| "its /readyz says 503".into()) })
+    /// Asked anew, as what is known of it may be some seconds old.
+    async fn peer_ready(&self) -> Result<(), OrderError> {
+        let address = self.inner.ha.peer.ok_or(OrderError::Alone)?;
+        peer::can_serve(address).await.map_err(|why| OrderError::PeerNotReady { why })
     }
 }

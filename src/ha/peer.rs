@@ -84,6 +84,18 @@ impl Report {
     }
 }
 
+/// Asks now whether the peer can serve.
+///
+/// # Errors
+///
+/// Why it cannot.
+pub(super) async fn can_serve(address: SocketAddr) -> Result<(), String> {
+    match question(address).await? {
+        (true, _) => Ok(()),
+        (false, report) => Err(format!("{} says that it is not ready", report.node)),
+    }
+}
+
 /// Waits until the peer is active by a lease younger than that generation and clients are steered
 /// to it; asks much more often than [`follow`].
 pub(super) async fn has_taken_over(address: SocketAddr, generation: u64) {

@@ -54,14 +54,23 @@ pub struct Record {
 #[derive(Debug, Clone)]
 pub struct AuditLog {
     /// None: nothing is recorded.
-    queue: Option<SyncSender<Record>>,
+    queue: Option<SyncSender<Message>>,
     metrics: Metrics,
 }
 
 /// The thread behind an [`AuditLog`].
 #[derive(Debug)]
 pub struct AuditWriter {
+    queue: SyncSender<Message>,
     thread: JoinHandle<()>,
+}
+
+/// What goes to the writer.
+#[derive(Debug)]
+enum Message {
+    Record(Box<Record>),
+    /// No record comes after this.
+    End,
 }
 
 // === impl AuditLog ===
@@ -79,7 +88,8 @@ impl AuditLog {
         let thread = std::thread::Builder::new()
             .name("audit".into())
             .spawn(move || write_lines(&receiver, target, format, &dropped))?;
-        Ok((Self { queue: Some(sender), metrics }, AuditWriter { thread }))
+        let writer = AuditWriter { queue: sender.clone(), thread };
+        Ok((Self { queue: Some(sender), metrics }, writer))
     }
 
     /// A log that records nothing.
@@ -90,7 +100,7 @@ impl AuditLog {
     /// Records one transfer; never blocks. A full queue drops the line and counts it.
     pub fn record(&self, record: Record) {
         if let Some(queue) = &self.queue
-            && queue.try_send(record).is_err()
+            && queue.try_send(Message::Record(Box::new(record))).is_err()
         {
             self.metrics.audit_dropped();
         }
@@ -100,9 +110,10 @@ impl AuditLog {
 // === impl AuditWriter ===
 
 impl AuditWriter {
-    /// Waits until every line is written. All [`AuditLog`] handles must be gone by then, or it
-    /// waits for them.
+    /// Waits until every line is written that was recorded before; later ones are dropped.
     pub fn finish(self) {
+        // It fails only if the thread has ended already.
+        let _ = self.queue.send(Message::End);
         let _ = self.thread.join();
     }
 }
@@ -118,13 +129,13 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn write_lines(
-    records: &Receiver<Record>,
+    messages: &Receiver<Message>,
     mut target: Target,
     format: AuditFormat,
     metrics: &Metrics,
 ) {
     let mut failing = false;
-    while let Ok(record) = records.recv() {
+    while let Ok(Message::Record(record)) = messages.recv() {
         let line = match format {
             AuditFormat::Json => json_line(&record),
             AuditFormat::Xferlog => xferlog_line(&record),

@@ -40,7 +40,7 @@ fn a_stopping_gateway_finishes_transfers_and_refuses_new_clients_with_the_reason
     assert_eq!(gateway.metric("ftpgate_sessions_refused_total{reason=\"draining\"}"), 1.0);
     assert_eq!(gateway.get("/livez").0, 200);
     let (status, why) = gateway.get("/readyz");
-    assert!(status == 503 && why.contains("this node is stopping"), "{status} {why}");
+    assert!(status == 503 && why.contains("draining: stopping"), "{status} {why}");
 
     upload.write_all(b"second").unwrap();
     fin(&upload);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::load::Load;
 use super::network::Place;
-use super::{Lab, Mode, TTL};
+use super::{Lab, Mode, TTL, record};
 use crate::harness::{eventually, number};
 
 /// Rounds of each loss unless the environment says otherwise.
@@ -48,14 +48,14 @@ fn lose(how: &str, fault: impl Fn(&mut Lab, Place), repair: impl Fn(&mut Lab, Pl
             let lost = Instant::now();
             fault(&mut lab, active);
             let took = lab.first_transfer(lost);
-            eprintln!("{how}, round {round}: served again after {took:?}");
+            record!("{how}, round {round}: served again after {took:?}");
             lab.wait_for_node(active.other());
             repair(&mut lab, active);
             took
         })
         .collect();
     lab.wait_until_whole();
-    eprintln!("{how}: p95 {:?} of {} rounds", p95(&times), times.len());
+    record!("{how}: p95 {:?} of {} rounds", p95(&times), times.len());
     assert!(p95(&times) <= LIMIT, "{how}: {times:?}");
 }
 
@@ -91,7 +91,7 @@ fn a_planned_hand_over_is_quick_and_fails_no_transfer() {
             assert!(output.status.success(), "{printed}");
             lab.wait_for_active(active.other());
             let took = asked.elapsed();
-            println!("hand-over, round {round}: {took:?}; {printed}");
+            record!("hand-over, round {round}: {took:?}; {printed}");
             took
         })
         .collect();
@@ -100,8 +100,8 @@ fn a_planned_hand_over_is_quick_and_fails_no_transfer() {
     let lookups = 20 * TTL.as_secs() as usize;
     eventually("transfers", || (load.done() > before + lookups).then_some(()));
     let outcome = load.stop();
-    println!("{} transfers, the longest {:?}", outcome.times.len(), outcome.times.iter().max());
+    record!("{} transfers, the longest {:?}", outcome.times.len(), outcome.times.iter().max());
     assert_eq!(outcome.failures, [], "failed transfers");
-    println!("hand-over: p95 {:?} of {} rounds", p95(&times), times.len());
+    record!("hand-over: p95 {:?} of {} rounds", p95(&times), times.len());
     assert!(p95(&times) < PLANNED_LIMIT, "{times:?}");
 }

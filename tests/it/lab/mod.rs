@@ -16,6 +16,7 @@ mod moto;
 mod network;
 mod network_test;
 mod node;
+mod orders;
 mod overlay;
 mod s3;
 mod s3_loss;
@@ -56,6 +57,18 @@ pub(crate) const TTL: Duration = Duration::from_secs(5);
 const ATTEMPT: Duration = Duration::from_secs(3);
 /// From one question to the next while a gateway is waited for.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Prints a measurement, and keeps it in `target/lab.txt`.
+macro_rules! record {
+    ($($text:tt)*) => {{
+        let text = format!($($text)*);
+        println!("{text}");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/lab.txt");
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        std::io::Write::write_all(&mut file.unwrap(), format!("{text}\n").as_bytes()).unwrap();
+    }};
+}
+use record;
 
 /// How clients are steered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +186,11 @@ impl Lab {
 
     pub(crate) fn kill_gateway(&mut self, place: Place) {
         self.node_mut(place).sigkill();
+    }
+
+    /// Asks a gateway to end, and waits until it has.
+    pub(crate) fn stop_gateway(&mut self, place: Place) {
+        assert!(self.node_mut(place).stop(), "its exit code is not 0");
     }
 
     pub(crate) fn restart_gateway(&mut self, place: Place) {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::http::{Answer, request};
@@ -70,6 +71,13 @@ impl Node {
         self.process.take().expect("it runs").sigkill();
     }
 
+    /// Asks it to end, waits for that, and tells whether it ended well.
+    pub(crate) fn stop(&mut self) -> bool {
+        let mut process = self.process.take().expect("it runs");
+        process.signal(Signal::TERM);
+        process.wait().success()
+    }
+
     /// What its HTTP port answers, asked on its own host; nothing if it does not.
     pub(crate) fn get(&self, path: &str) -> Option<Answer> {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT));
@@ -84,6 +92,13 @@ impl Node {
     /// Whether `/readyz` says 200.
     pub(crate) fn is_ready(&self) -> bool {
         self.get("/readyz").is_some_and(|answer| answer.status == 200)
+    }
+
+    /// Whether new clients get 421.
+    pub(crate) fn is_refusing(&self) -> bool {
+        let report = self.report();
+        let checks = report["checks"].as_array().expect("a report");
+        checks.iter().any(|check| check["name"] == "draining" && check["ok"] == false)
     }
 
     /// What `/readyz` says of the pair: "role", "generation" and so on.

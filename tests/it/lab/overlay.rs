@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Lab, Mode, OVERLAY, TTL};
+use super::{Lab, Mode, OVERLAY, TTL, record};
 use crate::harness::ftp::Ftp;
 use crate::harness::namespace::Network as _;
 
@@ -19,7 +19,7 @@ fn one_address_serves_clients_whichever_zone_is_lost() {
         let lost = Instant::now();
         lab.lose_zone(active);
         let took = lab.first_transfer(lost);
-        println!("the zone of {} is lost: served again after {took:?}", active.name());
+        record!("the zone of {} is lost: served again after {took:?}", active.name());
         assert!(took <= LIMIT, "{took:?}");
         lab.wait_for_node(active.other());
         lab.mend_zone(active);

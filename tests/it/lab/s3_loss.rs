@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::load::Load;
 use super::network::Place;
 use super::s3::Fault;
-use super::{Lab, Mode};
+use super::{Lab, Mode, record};
 use crate::harness::eventually;
 
 /// A lease so short that many of it are soon over.
@@ -42,7 +42,7 @@ fn while_nobody_reaches_s3_the_active_gateway_stays_so_and_no_transfer_fails() {
     more(&load, 10);
     assert_eq!(lab.wait_until_whole(), active);
     let outcome = load.stop();
-    println!("{} transfers, the longest {:?}", outcome.times.len(), outcome.times.iter().max());
+    record!("{} transfers, the longest {:?}", outcome.times.len(), outcome.times.iter().max());
     assert_eq!(outcome.failures, []);
     assert_eq!(lab.s3.holders(), holders, "nobody has taken it over");
 }
@@ -61,7 +61,7 @@ fn when_only_the_active_gateway_loses_s3_the_other_takes_over_once() {
     let writes = lab.s3.writes().into_iter();
     let first =
         writes.filter(|write| write.at > lost).find(|write| write.holder().1 == other.name());
-    println!("taken over {:?} after the loss", first.unwrap().at - lost);
+    record!("taken over {:?} after the loss", first.unwrap().at - lost);
     more(&load, PER_SECOND as usize * LOSS.as_secs() as usize / 2);
     assert_eq!(lab.active(), [other]);
     lab.s3.fail_for(active.address(), None);
