@@ -4,6 +4,7 @@
 //! Time is scaled: [`MINUTE`] stands for the minute of a metric of standard resolution.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ const PATH: &str = "/service/GraniteServiceVersion20100801/operation/PutMetricDa
 pub(crate) struct Datum {
     /// When it arrived.
     pub(crate) at: Instant,
+    /// When it was so, by the sender's word, if it says so: seconds since 1970.
+    pub(crate) timestamp: Option<f64>,
     pub(crate) namespace: String,
     pub(crate) metric: String,
     pub(crate) dimensions: BTreeMap<String, String>,
@@ -53,26 +56,37 @@ pub(crate) struct Alarm {
 /// The running server; clones are the same one.
 #[derive(Clone)]
 pub(crate) struct CloudWatch {
-    data: Arc<Mutex<Vec<Datum>>>,
+    store: Arc<Store>,
     _running: Arc<DropGuard>,
+}
+
+#[derive(Debug, Default)]
+struct Store {
+    data: Mutex<Vec<Datum>>,
+    unavailable: AtomicBool,
 }
 
 impl CloudWatch {
     pub(crate) fn start(host: &Host) -> Self {
-        let data = Arc::<Mutex<Vec<Datum>>>::default();
-        let router = Router::new().route(PATH, post(put)).with_state(Arc::clone(&data));
-        Self { data, _running: Arc::new(serve(host.tcp(PORT), router)) }
+        let store = Arc::<Store>::default();
+        let router = Router::new().route(PATH, post(put)).with_state(Arc::clone(&store));
+        Self { store, _running: Arc::new(serve(host.tcp(PORT), router)) }
+    }
+
+    /// Answers 503 from now on, or no longer.
+    pub(crate) fn fail(&self, unavailable: bool) {
+        self.store.unavailable.store(unavailable, Ordering::Relaxed);
     }
 
     /// Everything reported so far.
     pub(crate) fn data(&self) -> Vec<Datum> {
-        self.data.lock().unwrap().clone()
+        self.store.data.lock().unwrap().clone()
     }
 
     /// Whether a health check on that alarm is healthy now.
     pub(crate) fn is_healthy(&self, alarm: &Alarm) -> bool {
         let now = Instant::now();
-        let data = self.data.lock().unwrap();
+        let data = self.store.data.lock().unwrap();
         let recent = data.iter().rev().take_while(|datum| now - datum.at < MINUTE * alarm.periods);
         let recent: Vec<&Datum> = recent
             .filter(|datum| {
@@ -92,10 +106,13 @@ impl CloudWatch {
     }
 }
 
-async fn put(State(data): State<Arc<Mutex<Vec<Datum>>>>, body: Bytes) -> Response {
+async fn put(State(store): State<Arc<Store>>, body: Bytes) -> Response {
     let (status, body) = match cbor::read(&body).and_then(|request| read(&request)) {
+        _ if store.unavailable.load(Ordering::Relaxed) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Vec::new())
+        }
         Some(read) => {
-            data.lock().unwrap().extend(read);
+            store.data.lock().unwrap().extend(read);
             (StatusCode::OK, vec![0xbf, 0xff])
         }
         None => (StatusCode::BAD_REQUEST, Vec::new()),
@@ -122,6 +139,7 @@ fn read(request: &Value) -> Option<Vec<Datum>> {
         });
         Some(Datum {
             at: Instant::now(),
+            timestamp: datum["Timestamp"].as_f64(),
             namespace: namespace.clone(),
             metric: text(datum, "MetricName")?,
             dimensions: dimensions.collect::<Option<_>>()?,

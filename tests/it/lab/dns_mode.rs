@@ -109,3 +109,32 @@ fn the_name_leaves_a_gateway_that_reports_no_healthy_endpoint() {
     }
     is_served_by(&lab, Place::GatewayA);
 }
+
+#[test]
+fn what_cloudwatch_did_not_take_is_reported_later_with_its_own_time() {
+    let lab = Lab::start(Mode::Dns);
+    assert_eq!(lab.wait_until_whole(), Place::GatewayA);
+    let timestamps = || {
+        let data = lab.cloudwatch.data().into_iter();
+        let own = data.filter(|datum| {
+            datum.metric == "HealthyHostCount"
+                && datum.dimensions.get("Node").is_some_and(|node| node == "gateway-a")
+        });
+        let mut times: Vec<f64> = own.filter_map(|datum| datum.timestamp).collect();
+        times.sort_by(f64::total_cmp);
+        times
+    };
+    lab.cloudwatch.fail(true);
+    let before = timestamps().len();
+    // Sessions do not care; the report of every second waits.
+    let since = std::time::Instant::now();
+    while since.elapsed() < std::time::Duration::from_secs(5) {
+        lab.transfer_once(std::time::Duration::from_secs(5)).unwrap();
+    }
+    assert_eq!(timestamps().len(), before);
+    lab.cloudwatch.fail(false);
+    eventually("the reports of the meantime", || (timestamps().len() > before + 6).then_some(()));
+    let times = timestamps();
+    let gap = times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    assert!(gap < 2.5, "a report is missing: {times:?}");
+}
