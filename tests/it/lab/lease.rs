@@ -1,7 +1,8 @@
 //! Mode lease with a record: how soon clients are served again under the name after the active
 //! gateway is lost, and that a planned hand-over fails nobody.
 //!
-//! Three rounds of each; twenty if the environment says `FTPGATE_LAB_ROUNDS=20`.
+//! Three rounds of each; twenty, with the 95th percentile as the bound, if the environment says
+//! `FTPGATE_LAB_ROUNDS=20`.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ use crate::harness::{eventually, number};
 const ROUNDS: u64 = 3;
 /// From the loss of the active gateway to the first complete transfer.
 const LIMIT: Duration = Duration::from_secs(2 * TTL.as_secs() + 1);
+/// What one round in a hundred may take: a whole lease with its margin, seen a reading late, a whole
+/// TTL of the record, and a connection that a client had just begun and gives up after a second.
+const LONGEST: Duration = Duration::from_millis(TTL.as_millis() as u64 * 225 / 100 + 1250);
 /// The same for a hand-over that was asked for.
 const PLANNED_LIMIT: Duration = Duration::from_secs(2);
 
@@ -26,7 +30,7 @@ pub(super) fn is_long() -> bool {
     rounds() > ROUNDS
 }
 
-/// The time that 95 of 100 do not exceed; of few the longest.
+/// The time that 95 of 100 do not exceed; of fewer than twenty the longest.
 fn p95(times: &[Duration]) -> Duration {
     let mut times = times.to_vec();
     times.sort();
@@ -56,7 +60,9 @@ fn lose(how: &str, fault: impl Fn(&mut Lab, Place), repair: impl Fn(&mut Lab, Pl
         .collect();
     lab.wait_until_whole();
     record!("{how}: p95 {:?} of {} rounds", p95(&times), times.len());
-    assert!(p95(&times) <= LIMIT, "{how}: {times:?}");
+    // A few rounds cannot tell what 95 of 100 do.
+    let limit = if times.len() < 20 { LONGEST } else { LIMIT };
+    assert!(p95(&times) <= limit, "{how}: {times:?}");
 }
 
 #[test]
