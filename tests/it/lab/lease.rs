@@ -1,7 +1,7 @@
 //! Mode lease with a record: how soon clients are served again under the name after the active
 //! gateway is lost, and that a planned hand-over fails nobody.
 //!
-//! Three rounds of each; twenty, with the 95th percentile as the bound, if the environment says
+//! Three rounds of each; twenty, which can tell a 95th percentile, if the environment says
 //! `FTPGATE_LAB_ROUNDS=20`.
 
 use std::time::{Duration, Instant};
@@ -60,9 +60,10 @@ fn lose(how: &str, fault: impl Fn(&mut Lab, Place), repair: impl Fn(&mut Lab, Pl
         .collect();
     lab.wait_until_whole();
     record!("{how}: p95 {:?} of {} rounds", p95(&times), times.len());
-    // A few rounds cannot tell what 95 of 100 do.
-    let limit = if times.len() < 20 { LONGEST } else { LIMIT };
-    assert!(p95(&times) <= limit, "{how}: {times:?}");
+    // Of a few rounds one may be the slow one in a hundred, but not two.
+    let slow = times.iter().filter(|&&took| took > LIMIT).count();
+    assert!(slow <= (times.len() / 20).max(1), "{how}: {times:?}");
+    assert!(times.iter().all(|&took| took <= LONGEST), "{how}: {times:?}");
 }
 
 #[test]
