@@ -15,6 +15,7 @@
 //! | [`probe`] | one probe of one endpoint: connect, banner, login, list, round trip |
 //! | [`aws`] | thin adapters to AWS |
 //! | [`dns`] | names and their addresses |
+//! | [`tls`] | one TLS connection without its socket; the certificate of this node |
 //! | [`outbound`] | connections to the upstream, from a chosen local address |
 //! | [`observe`] | metrics, the audit log, tracing set-up |
 //! | [`config`] | the TOML file: its shape, its checks, its error messages |
@@ -52,4 +53,5 @@ pub mod http;
 pub mod observe;
 pub mod outbound;
 pub mod probe;
+pub mod tls;
 pub mod upstream;

@@ -27,8 +27,12 @@ pub struct Config {
     pub node: Node,
     /// Where clients' control connections arrive; at least one.
     pub listeners: Vec<Listener>,
+    /// The certificate of those that speak TLS; there if one does.
+    pub tls: Option<Tls>,
     /// The passive port pool and the address that 227 names.
     pub passive: Passive,
+    /// How clients are connected to in active mode.
+    pub active: Active,
     /// The FTP service behind the gateway.
     pub upstream: Upstream,
     /// How the endpoints' names are resolved.
@@ -110,6 +114,60 @@ pub enum Zone {
 pub struct Listener {
     /// Address and port; port 0 takes a free one.
     pub address: SocketAddr,
+    /// Whether clients speak TLS.
+    pub tls: TlsMode,
+    /// Whether the gateway translates line ends in TYPE A, or leaves TYPE A to the upstream.
+    pub translate_ascii: bool,
+    /// Whether active mode (PORT, EPRT) is offered.
+    pub active: bool,
+}
+
+/// Whether the clients of a listener speak TLS (RFC 4217).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// From the first byte (port 990).
+    Implicit,
+    /// No: AUTH is refused.
+    Off,
+    /// Those that say AUTH TLS.
+    Optional,
+    /// All, by AUTH TLS before they log in.
+    Required,
+}
+
+/// `[tls]`: what clients that speak TLS are shown and must do.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// A PEM file with the certificate and those that lead to its root.
+    pub certificate: PathBuf,
+    /// A PEM file with its private key.
+    pub key: PathBuf,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+    /// Whether a client that speaks TLS must protect its data connections (PROT P).
+    pub require_data: bool,
+    /// Whether data connections must resume the control connection's TLS session, which proves that
+    /// they are the same client's.
+    pub require_resumption: bool,
+    /// How often the two files are looked at for a new certificate.
+    pub reload: Duration,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    Tls13,
+}
+
+/// `[active]`: data connections to clients (RFC 959 PORT, RFC 2428 EPRT).
+#[derive(Debug, Clone)]
+pub struct Active {
+    /// The port that they come from; 0 leaves it to the kernel.
+    pub source_port: u16,
 }
 
 /// `[passive]`: the shared passive ports (RFC 959 PASV, RFC 2428 EPSV).
@@ -339,6 +397,8 @@ pub struct Timeouts {
     pub data_idle: Duration,
     /// For the upstream to answer a command; a large upload's 226 may take minutes on S3.
     pub reply: Duration,
+    /// For a TLS handshake, of a control or a data connection.
+    pub tls_handshake: Duration,
 }
 
 /// `[limits]`.

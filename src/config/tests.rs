@@ -21,6 +21,7 @@ fn the_reference_file_loads_and_shows_the_defaults() {
     defaults.node = everything.node.clone();
     defaults.passive.overrides = everything.passive.overrides.clone();
     defaults.audit = everything.audit.clone();
+    defaults.tls = everything.tls.clone();
     defaults.probe.user = everything.probe.user.clone();
     defaults.probe.password = everything.probe.password.clone();
     defaults.probe.bucket = everything.probe.bucket.clone();
@@ -56,8 +57,10 @@ fn every_key_of_the_schema_is_in_the_reference() {
     for table in [
         "node",
         "listener",
+        "tls",
         "passive",
         "passive.override",
+        "active",
         "upstream",
         "upstream.endpoint",
         "dns",
@@ -108,7 +111,7 @@ fn each_mistake_names_its_file_line_key_and_remedy() {
     let cases = [
         (
             "[timeouts]\nidel = \"30s\"\n",
-            "error: unknown field `idel`, expected one of `login`, `idle`, `data_connect`, `data_idle`, `reply`\n --> ftpgate.toml:2, key timeouts.idel\n  |\n2 | idel = \"30s\"\n  | ^^^^\nhint: did you mean `idle`?\n",
+            "error: unknown field `idel`, expected one of `login`, `idle`, `data_connect`, `data_idle`, `reply`, `tls_handshake`\n --> ftpgate.toml:2, key timeouts.idel\n  |\n2 | idel = \"30s\"\n  | ^^^^\nhint: did you mean `idle`?\n",
         ),
         (
             "[timeouts]\nidle = 30\n",

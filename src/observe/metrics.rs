@@ -351,7 +351,7 @@ impl Metrics {
             self.transfer_bytes.with_label_values(&[direction.as_str()]);
             self.transfer_seconds.with_label_values(&[direction.as_str()]);
         }
-        for failure in [DataFailure::Client, DataFailure::Idle, DataFailure::Upstream] {
+        for failure in DataFailure::ALL {
             self.data_resets.with_label_values(&[failure.as_str()]);
         }
         for good in [true, false] {

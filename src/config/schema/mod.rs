@@ -4,6 +4,7 @@
 //! all of it, so that one run tells every fault.
 
 mod ha;
+mod tls;
 mod upstream;
 
 use std::collections::HashSet;
@@ -17,8 +18,9 @@ use toml::Spanned;
 
 use super::report::Fault;
 use super::values::{Ports, address, duration, filter, named_address, passive_address, zone};
-use super::{Config, PassiveAddress, Zone};
+use super::{Config, PassiveAddress, TlsMode, Zone};
 use ha::{Admin, CloudWatch, Ha};
+use tls::Tls;
 use upstream::{Dns, Probe, Upstream};
 
 /// Reads and checks the text.
@@ -35,8 +37,11 @@ struct File {
     node: Node,
     #[serde(default = "default_listeners")]
     listener: Vec<Listener>,
+    tls: Option<Tls>,
     #[serde(default)]
     passive: Passive,
+    #[serde(default)]
+    active: Active,
     upstream: Upstream,
     #[serde(default)]
     dns: Dns,
@@ -73,6 +78,26 @@ struct Node {
 struct Listener {
     #[serde(deserialize_with = "address")]
     address: Spanned<SocketAddr>,
+    #[serde(default = "off")]
+    tls: Spanned<TlsMode>,
+    #[serde(default)]
+    ascii: Ascii,
+    #[serde(default = "yes")]
+    active: bool,
+}
+
+#[derive(Debug, Deserialize, Default, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+enum Ascii {
+    PassThrough,
+    #[default]
+    Translate,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Active {
+    source_port: u16,
 }
 
 #[derive(Debug, Deserialize)]
@@ -110,6 +135,8 @@ struct Timeouts {
     data_idle: Duration,
     #[serde(deserialize_with = "duration")]
     reply: Duration,
+    #[serde(deserialize_with = "duration")]
+    tls_handshake: Duration,
 }
 
 #[derive(Debug, Deserialize)]
@@ -177,7 +204,20 @@ enum LogFormat {
 const NOWHERE: std::ops::Range<usize> = 0..0;
 
 fn default_listeners() -> Vec<Listener> {
-    vec![Listener { address: Spanned::new(NOWHERE, ([0, 0, 0, 0], 21).into()) }]
+    vec![Listener {
+        address: Spanned::new(NOWHERE, ([0, 0, 0, 0], 21).into()),
+        tls: off(),
+        ascii: Ascii::default(),
+        active: yes(),
+    }]
+}
+
+fn off() -> Spanned<TlsMode> {
+    Spanned::new(NOWHERE, TlsMode::Off)
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Default for Passive {
@@ -200,6 +240,7 @@ impl Default for Timeouts {
             data_connect: Duration::from_secs(60),
             data_idle: Duration::from_secs(300),
             reply: Duration::from_secs(600),
+            tls_handshake: Duration::from_secs(10),
         }
     }
 }
@@ -265,6 +306,16 @@ impl File {
                 ));
             }
         }
+        let encrypted = self.listener.iter().find(|it| *it.tls.get_ref() != TlsMode::Off);
+        match (&self.tls, encrypted) {
+            (None, Some(listener)) => faults.push(Fault::at(
+                listener.tls.span(),
+                "this listener speaks TLS and there is no certificate",
+                "add a [tls] with a certificate and its key",
+            )),
+            (Some(tls), _) => faults.extend(tls.faults()),
+            (None, None) => {}
+        }
         let listeners: Vec<_> =
             self.listener.iter().map(|listener| *listener.address.get_ref()).collect();
         faults.extend(self.upstream.faults(&listeners));
@@ -300,8 +351,14 @@ impl File {
             listeners: self
                 .listener
                 .into_iter()
-                .map(|listener| super::Listener { address: listener.address.into_inner() })
+                .map(|listener| super::Listener {
+                    address: listener.address.into_inner(),
+                    tls: listener.tls.into_inner(),
+                    translate_ascii: listener.ascii == Ascii::Translate,
+                    active: listener.active,
+                })
                 .collect(),
+            tls: self.tls.map(Tls::into_config),
             passive: super::Passive {
                 ports: self.passive.ports.into_inner().0,
                 address: self.passive.address,
@@ -317,6 +374,7 @@ impl File {
                 reservation: self.passive.reservation,
                 wait: self.passive.wait,
             },
+            active: super::Active { source_port: self.active.source_port },
             upstream: self.upstream.into_config(),
             dns: self.dns.into_config(),
             probe: self.probe.into_config(),
@@ -326,6 +384,7 @@ impl File {
                 data_connect: self.timeouts.data_connect,
                 data_idle: self.timeouts.data_idle,
                 reply: self.timeouts.reply,
+                tls_handshake: self.timeouts.tls_handshake,
             },
             limits: super::Limits {
                 sessions: self.limits.sessions.into_inner(),

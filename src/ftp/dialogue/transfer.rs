@@ -65,16 +65,30 @@ pub enum DataFailure {
     Client,
     /// No byte moved for the data idle time-out.
     Idle,
+    /// The client's data connection did not begin with a TLS handshake, or not with a good one, or
+    /// not in time.
+    NoTls,
+    /// It has a TLS session that is not its control connection's.
+    NotResumed,
+    /// It ended without close_notify: what came may be cut short.
+    Truncated,
     /// The upstream's data connection was reset or failed.
     Upstream,
 }
 
 impl DataFailure {
-    /// The side that broke, for metric labels.
+    /// All of them, for metrics.
+    pub const ALL: [Self; 6] =
+        [Self::Client, Self::Idle, Self::NoTls, Self::NotResumed, Self::Truncated, Self::Upstream];
+
+    /// The side that broke, or how the client broke TLS, for metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Idle => "idle",
+            Self::NoTls => "no-tls",
+            Self::NotResumed => "not-resumed",
+            Self::Truncated => "truncated",
             Self::Upstream => "upstream",
         }
     }
@@ -218,7 +232,10 @@ impl Dialogue {
     /// The relay stopped short.
     pub fn handle_data_failed(&mut self, failure: DataFailure) {
         self.fail_transfer(match failure {
-            DataFailure::Client => Outcome::ClientFailed,
+            DataFailure::Client
+            | DataFailure::NoTls
+            | DataFailure::NotResumed
+            | DataFailure::Truncated => Outcome::ClientFailed,
             DataFailure::Idle => Outcome::GatewayFailed,
             DataFailure::Upstream => Outcome::UpstreamFailed,
         });

@@ -1,0 +1,182 @@
+//! TLS with clients: the certificate, and what ties data connections to their control connection.
+//!
+//! Each session has a configuration of its own, with its own keys for tickets. A TLS session that
+//! resumes under it can only be the one that this session's control connection began, so whoever
+//! resumes is the same client: with nine ports known to all, an address is not much of a proof.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use rustls::crypto::aws_lc_rs::{self, Ticketer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ServerSessionMemoryCache;
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use super::Tls;
+use crate::config;
+use crate::config::TlsVersion;
+
+/// TLS 1.2 sessions that one control connection may leave: itself, and each data connection.
+const SESSIONS: usize = 16;
+/// What clients may call what they speak, if they say (ALPN): a browser that was led here must not
+/// take the answers for a web server's (the ALPACA attack).
+const PROTOCOLS: [&[u8]; 2] = [b"ftp", b"ftp-data"];
+const TLS13_ONLY: &[&SupportedProtocolVersion] = &[&TLS13];
+const TLS12_AND_13: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+
+/// The certificate that clients are shown, as it is now.
+#[derive(Debug)]
+pub struct Acceptor {
+    config: config::Tls,
+    current: RwLock<Arc<ServerConfig>>,
+}
+
+/// What one session's connections are made by.
+#[derive(Debug, Clone)]
+pub struct SessionTls(Arc<ServerConfig>);
+
+/// A certificate that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The file of the certificate.
+    #[error("tls.certificate {}: {source}; write the path of a PEM file that this process may read", path.display())]
+    Certificate {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// There is none in it.
+    #[error("tls.certificate {}: no certificate in it; it must hold a block that begins with -----BEGIN CERTIFICATE-----", .0.display())]
+    Empty(PathBuf),
+    /// The file of the key.
+    #[error("tls.key {}: {source}; write the path of a PEM file with a private key that this process may read", path.display())]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// The two together.
+    #[error("tls.certificate and tls.key: {0}; the key must be the certificate's own")]
+    Pair(#[from] rustls::Error),
+}
+
+// === impl Acceptor ===
+
+impl Acceptor {
+    /// Reads the certificate and its key.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateError`].
+    pub fn load(config: &config::Tls) -> Result<Self, CertificateError> {
+        Ok(Self { config: config.clone(), current: RwLock::new(read(config)?) })
+    }
+
+    /// For a new session, with the certificate of now.
+    ///
+    /// # Errors
+    ///
+    /// There is no randomness for its keys.
+    pub fn session(&self) -> Result<SessionTls, rustls::Error> {
+        let current = self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut config = ServerConfig::clone(&current);
+        drop(current);
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+        config.ticketer = Ticketer::new()?;
+        Ok(SessionTls(Arc::new(config)))
+    }
+
+    /// Whether data connections must be protected.
+    pub fn requires_data(&self) -> bool {
+        self.config.require_data
+    }
+
+    /// Whether they must resume the session of their control connection.
+    pub fn requires_resumption(&self) -> bool {
+        self.config.require_resumption
+    }
+
+    /// Looks at the files from time to time, and takes up what is new. What cannot be used is
+    /// reported once, and clients go on to be shown what there was.
+    pub async fn follow_files(&self) {
+        let mut seen = self.stamp();
+        let mut ticks = interval(self.config.reload.max(Duration::from_millis(10)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let stamp = self.stamp();
+            if stamp == seen {
+                continue;
+            }
+            seen = stamp;
+            match read(&self.config) {
+                Ok(new) => {
+                    *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
+                    info!(certificate = %self.config.certificate.display(), "a new certificate");
+                }
+                Err(error) => {
+                    warn!(%error, "the new certificate cannot be used; keeping the old one")
+                }
+            }
+        }
+    }
+
+    /// By which a change of the files is seen.
+    fn stamp(&self) -> [Option<(u64, u64, i64, i64)>; 2] {
+        let stamp = |meta: Metadata| (meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
+        [&self.config.certificate, &self.config.key].map(|path| fs::metadata(path).ok().map(stamp))
+    }
+}
+
+// === impl SessionTls ===
+
+impl SessionTls {
+    /// One connection, which a client is about to begin.
+    ///
+    /// # Errors
+    ///
+    /// Those of rustls, for a configuration that cannot work.
+    pub fn connection(&self) -> Result<Tls, rustls::Error> {
+        Tls::server(Arc::clone(&self.0))
+    }
+}
+
+fn read(config: &config::Tls) -> Result<Arc<ServerConfig>, CertificateError> {
+    let certificates = certificates(&config.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&config.key)
+        .map_err(|source| CertificateError::Key { path: config.key.clone(), source })?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let certified = CertifiedKey::from_der(certificates, key, &provider)?;
+    let versions = match config.min_version {
+        TlsVersion::Tls12 => TLS12_AND_13,
+        TlsVersion::Tls13 => TLS13_ONLY,
+    };
+    let mut server = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
+    server.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+    Ok(Arc::new(server))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let unreadable = |source| CertificateError::Certificate { path: path.into(), source };
+    let certificates: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(unreadable)?.collect();
+    let certificates = certificates.map_err(unreadable)?;
+    if certificates.is_empty() {
+        Err(CertificateError::Empty(path.into()))
+    } else {
+        Ok(certificates)
+    }
+}
