@@ -135,6 +135,18 @@ pub enum ConnectResult {
     Ok,
     /// Its banner was a 4yz or 5yz.
     Refused,
+    /// Its certificate is not to be trusted, or another's.
+    TlsCertificate,
+    /// The TLS handshake failed otherwise, or what came right behind it.
+    TlsError,
+    /// It sent bytes in plain text behind its word that TLS begins.
+    TlsInjected,
+    /// It does not take AUTH TLS.
+    TlsRefused,
+    /// The TLS handshake took too long.
+    TlsTimeout,
+    /// It does not encrypt data connections.
+    TlsUnprotected,
 }
 
 /// A stage of a probe; each comes after those before it.
@@ -690,7 +702,7 @@ impl Refusal {
 }
 
 impl ConnectResult {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 13] = [
         Self::BannerError,
         Self::BannerTimeout,
         Self::ConnectError,
@@ -698,6 +710,12 @@ impl ConnectResult {
         Self::NoPort,
         Self::Ok,
         Self::Refused,
+        Self::TlsCertificate,
+        Self::TlsError,
+        Self::TlsInjected,
+        Self::TlsRefused,
+        Self::TlsTimeout,
+        Self::TlsUnprotected,
     ];
 
     /// The word for it in logs and labels.
@@ -710,6 +728,12 @@ impl ConnectResult {
             Self::NoPort => "no-port",
             Self::Ok => "ok",
             Self::Refused => "refused",
+            Self::TlsCertificate => "tls-certificate",
+            Self::TlsError => "tls-error",
+            Self::TlsInjected => "tls-injected",
+            Self::TlsRefused => "tls-refused",
+            Self::TlsTimeout => "tls-timeout",
+            Self::TlsUnprotected => "tls-unprotected",
         }
     }
 }

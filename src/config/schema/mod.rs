@@ -6,6 +6,7 @@
 mod ha;
 mod tls;
 mod upstream;
+mod upstream_tls;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
