@@ -67,7 +67,9 @@ pub enum TrustError {
         source: Error,
     },
     /// The system has none.
-    #[error("upstream.tls.ca: this system has no certificate authorities ({0}); install its package of them (ca-certificates), or write the path of a PEM file")]
+    #[error(
+        "upstream.tls.ca: this system has no certificate authorities ({0}); install its package of them (ca-certificates), or write the path of a PEM file"
+    )]
     System(String),
     /// `upstream.tls.server_name`.
     #[error("upstream.tls.server_name {0:?}: no DNS name and no IP address")]
@@ -196,8 +198,7 @@ pub fn explain(error: &Error, name: &str) -> String {
 fn roots_of_file(path: &Path) -> Result<RootCertStore, TrustError> {
     let unreadable = |source| TrustError::File { path: path.into(), source };
     let mut roots = RootCertStore::empty();
-    for (index, certificate) in
-        CertificateDer::pem_file_iter(path).map_err(unreadable)?.enumerate()
+    for (index, certificate) in CertificateDer::pem_file_iter(path).map_err(unreadable)?.enumerate()
     {
         let certificate = certificate.map_err(unreadable)?;
         roots.add(certificate).map_err(|source| TrustError::Certificate {

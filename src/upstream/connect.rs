@@ -90,12 +90,13 @@ pub(super) async fn greet(
             banner
         }
         Some(tls) => {
-            let banner = wait_for_banner(&mut wire, limits).await.map_err(|failure| {
-                match failure.result {
-                    ConnectResult::BannerTimeout => failure.because(MUTE),
-                    _ => failure,
-                }
-            })?;
+            let banner =
+                wait_for_banner(&mut wire, limits).await.map_err(|failure| {
+                    match failure.result {
+                        ConnectResult::BannerTimeout => failure.because(MUTE),
+                        _ => failure,
+                    }
+                })?;
             ask_for_tls(&mut wire, limits).await?;
             begin(&mut wire, tls, limits).await?;
             protect(&mut wire, limits).await?;

@@ -135,8 +135,7 @@ impl Endpoints {
         let mut sets = lock(&self.sets);
         if let Some(set) = sets.get_mut(entry) {
             let name = self.names.get(entry).cloned().flatten();
-            let found =
-                |&address| Found { address, zone: zone.cloned(), name: name.clone() };
+            let found = |&address| Found { address, zone: zone.cloned(), name: name.clone() };
             *set = addresses.iter().map(found).collect();
         }
         // An address may be there under several names, of which one tells its zone.

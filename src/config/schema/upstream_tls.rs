@@ -56,7 +56,9 @@ impl UpstreamTls {
                 "write the path of a PEM file, or leave the key out to trust whom the system trusts",
             ));
         }
-        if let Some(name) = name.filter(|name| ServerName::try_from(name.get_ref().as_str()).is_err()) {
+        if let Some(name) =
+            name.filter(|name| ServerName::try_from(name.get_ref().as_str()).is_err())
+        {
             faults.push(Fault::at(
                 name.span(),
                 &format!("`{}` is no name that a certificate can have", name.get_ref()),
