@@ -13,11 +13,10 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::Shared;
 use super::control::{Control, Read};
 use super::pace::Pace;
-use super::passive::PassivePool;
 use super::transfer::{DataConnections, DataEvent, Dial};
+use super::{Service, Shared};
 use crate::config::{PassiveAddress, PassiveHost, Timeouts};
 use crate::ftp::command::Command;
 use crate::ftp::dialogue::{DataTarget, Terms, TransferEnd, Waiting};
@@ -26,6 +25,8 @@ use crate::ftp::reply::Replies;
 use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::audit::Record;
 use crate::observe::log::one_line;
+use crate::observe::metrics::CONTROL;
+use crate::tls::{Acceptor, SessionTls};
 use crate::upstream::{Connected, NoEndpoint, Place, SourceCount};
 
 /// How long an upstream may take to admit that a transfer has failed, before the session is
@@ -55,8 +56,10 @@ pub(super) struct Parties {
 /// One session.
 pub(super) struct Session {
     shared: Arc<Shared>,
-    pool: PassivePool,
+    service: Arc<Service>,
     parties: Parties,
+    /// What the client's TLS connections are made by, once it has begun with TLS.
+    tls: Option<SessionTls>,
     endpoint: SocketAddr,
     /// The session's place at that endpoint; `None` once the connection is lost.
     place: Option<Place>,
@@ -109,11 +112,13 @@ enum Event {
 }
 
 impl Session {
+    /// `tls` is there if the client began with TLS.
     pub(super) fn new(
         shared: Arc<Shared>,
-        pool: PassivePool,
+        service: Arc<Service>,
         parties: Parties,
-        client: TcpStream,
+        mut client: Control,
+        tls: Option<SessionTls>,
         connected: Connected,
     ) -> Self {
         let terms = Terms {
@@ -123,14 +128,23 @@ impl Session {
             upstream_ipv6: connected.endpoint.is_ipv6(),
             upstream_ports: shared.upstream_ports.clone(),
             resume: shared.resume,
+            security: service.security,
+            translate_ascii: service.translate_ascii,
+            active: service.active,
+            client: parties.client.ip(),
+            own_address: parties.local.ip(),
+            own_ports: vec![
+                shared.passive.ports.clone(),
+                parties.local.port()..=parties.local.port(),
+            ],
         };
-        let mut client = Control::new(client);
         client.send(connected.banner.bytes());
         Self {
             lines: Lines::new(shared.limits.line_length),
             pace: Pace::new(shared.limits.commands_per_second, Instant::now()),
-            pool,
+            service,
             parties,
+            tls,
             endpoint: connected.endpoint,
             source_count: connected.place.source(),
             place: Some(connected.place),
@@ -216,10 +230,11 @@ impl Session {
         // Replies of our own need no upstream: a client that reads none of them must wait, or they
         // would pile up. During a transfer it must be heard, and gets none but the upstream's.
         let upstream_flushed = self.upstream.as_ref().is_none_or(Control::is_flushed);
-        let reads_client = self.stalled == Stalled::No
-            && upstream_flushed
-            && (self.client.is_flushed() || self.dialogue.in_transfer())
-            && !self.dialogue.client_closed();
+        let reads_client = self.client.is_handshaking()
+            || (self.stalled == Stalled::No
+                && upstream_flushed
+                && (self.client.is_flushed() || self.dialogue.in_transfer()));
+        let reads_client = reads_client && !self.dialogue.client_closed();
         let reads_upstream = self.client.is_flushed();
         let stalled = self.stalled;
         let paced = async move {
@@ -248,6 +263,7 @@ impl Session {
         while let Some(action) = self.dialogue.poll_action() {
             match action {
                 Action::ToClient(bytes) => self.client.send(&bytes),
+                Action::StartTls(reply) => self.start_tls(&reply),
                 Action::ToUpstream(line) => {
                     if let Some(upstream) = &mut self.upstream {
                         upstream.send(&line);
@@ -264,9 +280,11 @@ impl Session {
                     self.transfer = Some((direction, Instant::now()));
                     self.shared.metrics.transfer_started();
                 }
-                Action::Relay(direction) => {
+                Action::AwaitTransfer { .. } | Action::CallBack => {}
+                Action::CallbackRefused(reason) => self.shared.metrics.callback_refused(reason),
+                Action::Relay(course) => {
                     let pipes = Arc::clone(&self.shared.pipes);
-                    self.data.relay(direction, pipes, self.shared.timeouts.data_idle);
+                    self.data.relay(course.direction, pipes, self.shared.timeouts.data_idle);
                 }
                 Action::FinishData => self.data.finish(),
                 Action::RefuseData => self.data.refuse(),
@@ -282,14 +300,53 @@ impl Session {
         }
     }
 
-    fn read_client(&mut self) {
-        let lines = &mut self.lines;
-        match self.client.read(|bytes| lines.push(bytes)) {
+    /// Sends the last reply in the clear and waits for the client's handshake. What came behind
+    /// its AUTH may be anybody's who sits on the line: with that nothing goes on.
+    fn start_tls(&mut self, reply: &[u8]) {
+        if !self.lines.is_empty() {
+            return self.dialogue.handle_plaintext_behind_auth();
+        }
+        let tls = self.shared.tls.as_ref().map(Acceptor::session);
+        let started = tls.and_then(Result::ok).and_then(|tls| Some((tls.connection().ok()?, tls)));
+        let Some((connection, tls)) = started else {
+            return self.dialogue.handle_tls_unavailable();
+        };
+        self.client.send(reply);
+        self.client.start_tls(connection);
+        self.tls = Some(tls);
+    }
+
+    /// Takes what one read of the client's control connection gave.
+    fn take_read(&mut self, read: Read) {
+        if self.dialogue.waiting() == Waiting::Handshake
+            && let Some(tls) = self.client.tls()
+            && !tls.is_handshaking()
+        {
+            self.shared.metrics.tls_handshake(CONTROL, tls.version(), tls.is_resumed());
+            self.dialogue.handle_secured();
+        }
+        match read {
             Read::Bytes => self.take_lines(),
-            Read::Nothing => {}
+            Read::Nothing => {
+                // What waited for the end of the handshake.
+                if self.stalled == Stalled::Queue {
+                    self.take_lines();
+                }
+            }
             Read::End => self.dialogue.handle_client_closed(),
             Read::Lost => self.dialogue.handle_client_lost(),
+            Read::TlsBroken => {
+                info!("the client does not keep to TLS");
+                self.shared.metrics.tls_failed(CONTROL);
+                self.dialogue.handle_client_lost();
+            }
         }
+    }
+
+    fn read_client(&mut self) {
+        let lines = &mut self.lines;
+        let read = self.client.read(|bytes| lines.push(bytes));
+        self.take_read(read);
     }
 
     /// Reads all that the client's control connection holds at this instant, if it has an end.
@@ -300,11 +357,10 @@ impl Session {
                 return;
             }
             let lines = &mut self.lines;
-            match self.client.read_now(|bytes| lines.push(bytes)) {
-                Read::Bytes => self.take_lines(),
-                Read::Nothing => return,
-                Read::End => return self.dialogue.handle_client_closed(),
-                Read::Lost => return self.dialogue.handle_client_lost(),
+            let read = self.client.read_now(|bytes| lines.push(bytes));
+            self.take_read(read);
+            if read != Read::Bytes {
+                return;
             }
         }
     }
@@ -337,12 +393,12 @@ impl Session {
     }
 
     fn read_upstream(&mut self) {
-        let Some(upstream) = &self.upstream else { return };
+        let Some(upstream) = &mut self.upstream else { return };
         let replies = &mut self.replies;
         match upstream.read(|bytes| replies.push(bytes)) {
             Read::Bytes => self.take_replies(),
             Read::Nothing => {}
-            Read::End | Read::Lost => {
+            Read::End | Read::Lost | Read::TlsBroken => {
                 info!(endpoint = %self.endpoint, "the upstream connection is lost");
                 self.upstream = None;
                 self.lost.get_or_insert(self.endpoint);
@@ -435,7 +491,7 @@ impl Session {
             source: self.source_count.clone(),
             timeout: self.shared.timeouts.data_connect,
         };
-        self.data.reserve(self.pool.clone(), self.parties.client.ip(), dial);
+        self.data.reserve(self.service.pool.clone(), self.parties.client.ip(), dial);
     }
 
     fn audit(&mut self, end: TransferEnd) {
@@ -533,6 +589,7 @@ impl Timer {
             Waiting::Nothing => return,
             Waiting::Command => shortened(timeouts.idle),
             Waiting::DataConnect => timeouts.data_connect,
+            Waiting::Handshake => timeouts.tls_handshake,
             Waiting::Login => shortened(timeouts.login),
             Waiting::Resume => timeouts.login,
             Waiting::Nudge => NUDGE_AFTER,
