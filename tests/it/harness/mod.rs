@@ -3,6 +3,7 @@
 pub(crate) mod address;
 pub(crate) mod aws;
 pub(crate) mod canned;
+pub(crate) mod certificates;
 pub(crate) mod clients;
 pub(crate) mod dns;
 pub(crate) mod ftp;
