@@ -16,6 +16,7 @@ use tracing::{debug, info};
 use super::Shared;
 use super::control::{Control, Read};
 use super::pace::Pace;
+use super::pair::Course;
 use super::passive::PassivePool;
 use super::transfer::{DataConnections, DataEvent, Dial};
 use crate::config::{PassiveAddress, PassiveHost, Timeouts};
@@ -266,7 +267,8 @@ impl Session {
                 }
                 Action::Relay(direction) => {
                     let pipes = Arc::clone(&self.shared.pipes);
-                    self.data.relay(direction, pipes, self.shared.timeouts.data_idle);
+                    let course = Course { direction, ascii: false, protection: None };
+                    self.data.relay(course, pipes, self.shared.timeouts.data_idle);
                 }
                 Action::FinishData => self.data.finish(),
                 Action::RefuseData => self.data.refuse(),
@@ -404,6 +406,7 @@ impl Session {
                 self.shared.metrics.passive_exhausted();
                 self.dialogue.handle_ports_exhausted();
             }
+            DataEvent::ClientUnreachable => self.dialogue.handle_reservation_expired(),
             DataEvent::Expired => {
                 self.shared.metrics.passive_expired();
                 self.dialogue.handle_reservation_expired();
@@ -414,7 +417,7 @@ impl Session {
             DataEvent::Ended => {
                 // A client that dies sends FIN on both connections, the older one first.
                 self.read_client_now();
-                self.dialogue.handle_data_ended(self.data.bytes());
+                self.dialogue.handle_data_ended(self.data.received());
             }
             DataEvent::Failed(failure) => {
                 self.shared.metrics.data_reset(failure);
@@ -434,6 +437,7 @@ impl Session {
             from: self.source,
             source: self.source_count.clone(),
             timeout: self.shared.timeouts.data_connect,
+            tls: None,
         };
         self.data.reserve(self.pool.clone(), self.parties.client.ip(), dial);
     }
