@@ -4,20 +4,26 @@
 //! |---|---|
 //! | `admission` | how many sessions there may be |
 //! | `control` | a control connection and what is still to be sent on it |
+//! | `data_connection` | one data connection and the TLS on it |
 //! | `data_socket` | what every data socket carries, so that only FIN means FIN |
 //! | `intake` | whether new clients are taken |
 //! | `pace` | how fast commands are taken |
+//! | `pair` | both data connections of a transfer |
 //! | `passive` | the shared passive port pool |
+//! | `protection` | TLS handshakes on data connections |
 //! | `relay` | bytes from one data connection to the other |
 //! | `session` | the driver of one session |
 //! | `transfer` | a session's data connections, stage by stage |
 
 mod admission;
 mod control;
+mod data_connection;
 mod data_socket;
 mod intake;
 mod pace;
+mod pair;
 mod passive;
+mod protection;
 mod relay;
 mod session;
 mod transfer;

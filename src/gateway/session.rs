@@ -15,17 +15,19 @@ use tracing::{debug, info};
 
 use super::control::{Control, Read};
 use super::pace::Pace;
-use super::transfer::{DataConnections, DataEvent, Dial};
+use super::pair;
+use super::protection::Protection;
+use super::transfer::{Callback, DataConnections, DataEvent, Dial};
 use super::{Service, Shared};
 use crate::config::{PassiveAddress, PassiveHost, Timeouts};
 use crate::ftp::command::Command;
-use crate::ftp::dialogue::{DataTarget, Terms, TransferEnd, Waiting};
+use crate::ftp::dialogue::{Course, DataFailure, DataTarget, Terms, TransferEnd, Waiting};
 use crate::ftp::line::Lines;
 use crate::ftp::reply::Replies;
 use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::audit::Record;
 use crate::observe::log::one_line;
-use crate::observe::metrics::CONTROL;
+use crate::observe::metrics::{CONTROL, DATA};
 use crate::tls::{Acceptor, SessionTls};
 use crate::upstream::{Connected, NoEndpoint, Place, SourceCount};
 
@@ -280,12 +282,10 @@ impl Session {
                     self.transfer = Some((direction, Instant::now()));
                     self.shared.metrics.transfer_started();
                 }
-                Action::AwaitTransfer { .. } | Action::CallBack => {}
+                Action::AwaitTransfer { to, target } => self.await_transfer(to, target),
+                Action::CallBack => self.data.call_back(),
                 Action::CallbackRefused(reason) => self.shared.metrics.callback_refused(reason),
-                Action::Relay(course) => {
-                    let pipes = Arc::clone(&self.shared.pipes);
-                    self.data.relay(course.direction, pipes, self.shared.timeouts.data_idle);
-                }
+                Action::Relay(course) => self.relay(course),
                 Action::FinishData => self.data.finish(),
                 Action::RefuseData => self.data.refuse(),
                 Action::ReleaseData => self.data.release(),
@@ -451,6 +451,11 @@ impl Session {
 
     fn take_data(&mut self, event: DataEvent) {
         debug!(?event, "data");
+        if matches!(event, DataEvent::Ended | DataEvent::Failed(_))
+            && let Some((version, resumed)) = self.data.client_tls()
+        {
+            self.shared.metrics.tls_handshake(DATA, version, resumed);
+        }
         match event {
             DataEvent::PortReserved(port) => {
                 let address = SocketAddr::new(self.shared.advertised(&self.parties), port);
@@ -460,6 +465,7 @@ impl Session {
                 self.shared.metrics.passive_exhausted();
                 self.dialogue.handle_ports_exhausted();
             }
+            DataEvent::ClientUnreachable => self.dialogue.handle_client_unreachable(),
             DataEvent::Expired => {
                 self.shared.metrics.passive_expired();
                 self.dialogue.handle_reservation_expired();
@@ -470,28 +476,63 @@ impl Session {
             DataEvent::Ended => {
                 // A client that dies sends FIN on both connections, the older one first.
                 self.read_client_now();
-                self.dialogue.handle_data_ended(self.data.bytes());
+                self.dialogue.handle_data_ended(self.data.received());
             }
             DataEvent::Failed(failure) => {
+                if failure == DataFailure::NoTls {
+                    self.shared.metrics.tls_failed(DATA);
+                }
                 self.shared.metrics.data_reset(failure);
                 self.dialogue.handle_data_failed(failure);
             }
         }
     }
 
+    /// Lets the bytes of a transfer move.
+    fn relay(&mut self, course: Course) {
+        let Course { direction, ascii, private } = course;
+        let acceptor = self.shared.tls.as_ref();
+        let protection = self.tls.as_ref().filter(|_| private).map(|tls| Protection {
+            tls: tls.clone(),
+            require_resumption: acceptor.is_none_or(Acceptor::requires_resumption),
+            handshake: self.shared.timeouts.tls_handshake,
+        });
+        if private && protection.is_none() {
+            // Never in the clear what shall be private.
+            self.data.reset();
+            return self.dialogue.handle_data_failed(DataFailure::NoTls);
+        }
+        let course = pair::Course { direction, ascii, protection };
+        let pipes = Arc::clone(&self.shared.pipes);
+        self.data.relay(course, pipes, self.shared.timeouts.data_idle);
+    }
+
+    /// Keeps in mind where the client waits to be connected to.
+    fn await_transfer(&mut self, to: SocketAddr, target: DataTarget) {
+        let from = self.parties.local.ip();
+        let callback = Callback { to, from, source_port: self.shared.active.source_port };
+        let dial = self.dial(target);
+        self.data.await_transfer(callback, dial);
+    }
+
     /// Takes a passive port for the client; its data connection will be taken on to `target`.
     fn reserve(&mut self, target: DataTarget) {
+        let dial = self.dial(target);
+        self.data.reserve(self.service.pool.clone(), self.parties.client.ip(), dial);
+    }
+
+    fn dial(&self, target: DataTarget) -> Dial {
         let host = match (self.shared.passive_host, target.announced_host) {
             (PassiveHost::Announced, Some(host)) if !host.is_unspecified() => host.into(),
             _ => self.endpoint.ip(),
         };
-        let dial = Dial {
+        Dial {
             to: SocketAddr::new(host, target.port),
             from: self.source,
             source: self.source_count.clone(),
             timeout: self.shared.timeouts.data_connect,
-        };
-        self.data.reserve(self.service.pool.clone(), self.parties.client.ip(), dial);
+            tls: None,
+        }
     }
 
     fn audit(&mut self, end: TransferEnd) {

@@ -1,15 +1,21 @@
 //! TLS with clients and with the upstream (RFC 4217): the state of one connection without its
 //! socket, so that control and data connections feed it as they feed everything else.
 
+mod client;
 mod server;
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use rustls::{Connection, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::pki_types::ServerName;
+use rustls::{
+    ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, ServerConfig,
+    ServerConnection,
+};
 use tokio::net::TcpStream;
 
+pub use client::UpstreamTls;
 pub use server::{Acceptor, CertificateError, SessionTls};
 
 /// Bytes read at once during a handshake; what comes behind it stays in [`Tls`].
@@ -30,6 +36,20 @@ impl Tls {
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
         let mut connection = ServerConnection::new(config)?;
         // Whoever seals takes the output at once.
+        connection.set_buffer_limit(None);
+        Ok(Self(Box::new(connection.into())))
+    }
+
+    /// A connection that we begin.
+    ///
+    /// # Errors
+    ///
+    /// Those of rustls, for a configuration that cannot work.
+    pub fn client(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, rustls::Error> {
+        let mut connection = ClientConnection::new(config, name)?;
         connection.set_buffer_limit(None);
         Ok(Self(Box::new(connection.into())))
     }
