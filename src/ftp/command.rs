@@ -62,6 +62,11 @@ impl Command {
         Ok(Self { verb, line, argument_at })
     }
 
+    /// `TYPE I`: bytes as they are.
+    pub(super) fn image() -> Self {
+        Self { verb: Verb::Type, line: Zeroizing::new(b"TYPE I".to_vec()), argument_at: 5 }
+    }
+
     /// The verb, if the gateway knows it.
     pub fn verb(&self) -> Verb {
         self.verb
@@ -169,8 +174,10 @@ verbs! {
     Allo = "ALLO";
     /// RFC 959: append.
     Appe = "APPE";
-    /// RFC 2228 and 4217: start TLS, and what only makes sense after it.
-    Auth = "AUTH" | "ADAT" | "CCC" | "CONF" | "ENC" | "MIC" | "PBSZ" | "PROT";
+    /// RFC 4217: start TLS.
+    Auth = "AUTH";
+    /// RFC 2228: end TLS.
+    Ccc = "CCC";
     /// RFC 2428: extended active mode.
     Eprt = "EPRT";
     /// RFC 2428: extended passive mode.
@@ -211,10 +218,14 @@ verbs! {
     Opts = "OPTS";
     /// RFC 959: password.
     Pass = "PASS";
+    /// RFC 2228: protection buffer size; nothing with TLS, but PROT needs it.
+    Pbsz = "PBSZ";
     /// RFC 959: passive mode.
     Pasv = "PASV";
     /// RFC 959: active mode.
     Port = "PORT";
+    /// RFC 4217: whether data connections use TLS.
+    Prot = "PROT";
     /// RFC 959: which directory.
     Pwd = "PWD" | "XPWD";
     /// RFC 959: good-bye.
@@ -229,6 +240,8 @@ verbs! {
     Rnfr = "RNFR";
     /// RFC 959: its new name.
     Rnto = "RNTO";
+    /// RFC 2228: what other mechanisms than TLS need.
+    Secure = "ADAT" | "CONF" | "ENC" | "MIC";
     /// RFC 959: what only this server has; `SITE PSWD` carries a password.
     Site = "SITE";
     /// RFC 3659: the size of a file.

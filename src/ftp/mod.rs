@@ -7,10 +7,12 @@
 //! | [`reply`] | an upstream's reply, kept byte for byte |
 //! | [`hostport`] | the address spellings of 227, 229, PORT and EPRT |
 //! | [`feat`] | what a FEAT reply may claim behind this gateway |
+//! | [`ascii`] | line ends of files in ASCII type |
 //! | [`dialogue`] | the session state machine |
 //!
 //! Everything here is deterministic, so that property tests and fuzzing can own it.
 
+pub mod ascii;
 pub mod command;
 pub mod dialogue;
 pub mod feat;

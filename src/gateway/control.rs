@@ -8,6 +8,10 @@ use rustix::net::{RecvFlags, recv};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tracing::debug;
+use zeroize::Zeroizing;
+
+use crate::tls::Tls;
 
 /// How long a silent control connection goes on before the kernel asks the peer for a sign of
 /// life: under the 350 s after which balancers and NATs forget a flow.
@@ -22,7 +26,9 @@ const KEEPALIVE_LEAST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Control {
     stream: TcpStream,
+    /// Sealed, if there is TLS.
     unsent: Vec<u8>,
+    tls: Option<Tls>,
 }
 
 /// What a read gave.
@@ -36,6 +42,8 @@ pub(super) enum Read {
     End,
     /// A reset or another error.
     Lost,
+    /// What came is no TLS; the peer has been told so.
+    TlsBroken,
 }
 
 impl Control {
@@ -51,7 +59,22 @@ impl Control {
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_PROBES);
         let _ = socket.set_tcp_keepalive(&keepalive);
-        Self { stream, unsent: Vec::new() }
+        Self { stream, unsent: Vec::new(), tls: None }
+    }
+
+    /// From here on everything is sealed, beginning with the handshake.
+    pub(super) fn start_tls(&mut self, tls: Tls) {
+        self.tls = Some(tls);
+    }
+
+    /// The TLS of this connection, if it has some.
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// Whether TLS has been started and its handshake is not done.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(Tls::is_handshaking)
     }
 
     /// The same for an upstream's, which counts as lost when it leaves data or keepalives
@@ -79,6 +102,17 @@ impl Control {
 
     /// Sends now or keeps for [`Control::flush`]. An error shows at the next read.
     pub(super) fn send(&mut self, bytes: &[u8]) {
+        match &mut self.tls {
+            Some(tls) => {
+                let mut sealed = Vec::new();
+                tls.seal(bytes, &mut sealed);
+                self.transmit(&sealed);
+            }
+            None => self.transmit(bytes),
+        }
+    }
+
+    fn transmit(&mut self, bytes: &[u8]) {
         let sent = if self.unsent.is_empty() { self.send_now(bytes) } else { 0 };
         self.unsent.extend_from_slice(bytes.get(sent..).unwrap_or_default());
     }
@@ -110,13 +144,18 @@ impl Control {
     /// Sends the last words, says FIN, and waits for the peer's: a close with bytes unread would
     /// be a reset, and the last words lost. After `limit` it waits no longer.
     pub(super) async fn part(&mut self, limit: Duration) {
+        if let Some(tls) = &mut self.tls {
+            let mut farewell = Vec::new();
+            tls.close(&mut farewell);
+            self.transmit(&farewell);
+        }
         let _ = timeout(limit, async {
             while !self.is_flushed() && self.stream.writable().await.is_ok() {
                 self.flush();
             }
             let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
             while self.stream.readable().await.is_ok() {
-                if matches!(self.read(|_| ()), Read::End | Read::Lost) {
+                if matches!(self.read(|_| ()), Read::End | Read::Lost | Read::TlsBroken) {
                     return;
                 }
             }
@@ -125,34 +164,70 @@ impl Control {
     }
 
     /// Reads once what the runtime knows to be there.
-    pub(super) fn read(&self, take: impl FnOnce(&[u8])) -> Read {
+    pub(super) fn read(&mut self, take: impl FnOnce(&[u8])) -> Read {
         let mut bytes = [0; 4096];
         let result = self.stream.try_read(&mut bytes);
-        hand_over(result, &bytes, take)
+        self.hand_over(result, &bytes, take)
     }
 
     /// Reads once, asking the kernel itself: the runtime learns of bytes only when it next polls,
     /// and a FIN that has already arrived must be seen now.
-    pub(super) fn read_now(&self, take: impl FnOnce(&[u8])) -> Read {
+    pub(super) fn read_now(&mut self, take: impl FnOnce(&[u8])) -> Read {
         let mut bytes = [0; 4096];
         let result =
             recv(&self.stream, &mut bytes[..], RecvFlags::DONTWAIT).map(|(count, _)| count);
-        hand_over(result.map_err(io::Error::from), &bytes, take)
+        self.hand_over(result.map_err(io::Error::from), &bytes, take)
     }
-}
 
-fn hand_over(result: io::Result<usize>, bytes: &[u8], take: impl FnOnce(&[u8])) -> Read {
-    match result {
-        Ok(0) => Read::End,
-        Ok(count) => {
-            take(bytes.get(..count).unwrap_or_default());
-            Read::Bytes
+    fn hand_over(
+        &mut self,
+        result: io::Result<usize>,
+        bytes: &[u8],
+        take: impl FnOnce(&[u8]),
+    ) -> Read {
+        match result {
+            Ok(0) => Read::End,
+            Ok(count) => {
+                let bytes = bytes.get(..count).unwrap_or_default();
+                if self.tls.is_some() {
+                    return self.open(bytes, take);
+                }
+                take(bytes);
+                Read::Bytes
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                Read::Nothing
+            }
+            Err(_) => Read::Lost,
         }
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-        {
-            Read::Nothing
+    }
+
+    /// Hands over what sealed bytes hold, and sends what TLS itself has to say to them.
+    fn open(&mut self, sealed: &[u8], take: impl FnOnce(&[u8])) -> Read {
+        let Some(tls) = &mut self.tls else { return Read::Nothing };
+        // It may hold a password.
+        let mut plain = Zeroizing::new(Vec::with_capacity(sealed.len()));
+        let opened = tls.open(sealed, &mut plain);
+        let (mut answer, ended) = (Vec::new(), tls.peer_closed());
+        tls.output(&mut answer);
+        self.transmit(&answer);
+        match opened {
+            Err(error) => {
+                debug!(%error, "TLS");
+                Read::TlsBroken
+            }
+            // Whoever has said that nothing more will come closes the socket next.
+            Ok(()) if !plain.is_empty() => {
+                take(&plain);
+                Read::Bytes
+            }
+            Ok(()) if ended => Read::End,
+            Ok(()) => Read::Nothing,
         }
-        Err(_) => Read::Lost,
     }
 }

@@ -57,16 +57,25 @@ pub(super) fn bind(
     TcpListener::from_std(socket.into())
 }
 
-/// Connects to the data port `to` from the local address `from`; an unspecified `from` leaves
-/// the choice to the kernel.
+/// Connects to the data port `to` from the local address `from`; an unspecified `from` and a
+/// `source_port` of 0 leave the choice to the kernel.
 ///
 /// # Errors
 ///
-/// Those of connect(2), or [`io::ErrorKind::TimedOut`] after `limit`.
-pub(super) async fn dial(to: SocketAddr, from: IpAddr, limit: Duration) -> io::Result<TcpStream> {
+/// Those of bind(2) and connect(2), or [`io::ErrorKind::TimedOut`] after `limit`.
+pub(super) async fn dial(
+    to: SocketAddr,
+    from: IpAddr,
+    source_port: u16,
+    limit: Duration,
+) -> io::Result<TcpStream> {
     let socket = new(to)?;
     socket.set_linger(Some(Duration::ZERO))?;
-    if !from.is_unspecified() {
+    if source_port != 0 {
+        // Shared with the connections to other clients.
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::new(from, source_port).into())?;
+    } else if !from.is_unspecified() {
         outbound::bind(&socket, from)?;
     }
     let connect = TcpSocket::from_std_stream(socket.into()).connect(to);
@@ -130,7 +139,7 @@ mod tests {
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = listen(Ipv4Addr::LOCALHOST.into(), 0, 1024).unwrap();
         let to = listener.local_addr().unwrap();
-        let dialled = dial(to, Ipv4Addr::LOCALHOST.into(), LONG).await.unwrap();
+        let dialled = dial(to, Ipv4Addr::LOCALHOST.into(), 0, LONG).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
         (accepted, dialled)
     }
@@ -195,7 +204,7 @@ mod tests {
         for from in ["127.0.0.1", "127.3.2.1", "0.0.0.0"] {
             let listener = listen(Ipv4Addr::LOCALHOST.into(), 0, 1).unwrap();
             let from: IpAddr = from.parse().unwrap();
-            let stream = dial(listener.local_addr().unwrap(), from, LONG).await.unwrap();
+            let stream = dial(listener.local_addr().unwrap(), from, 0, LONG).await.unwrap();
             let (_, peer) = listener.accept().await.unwrap();
             assert_eq!(peer, stream.local_addr().unwrap());
             assert!(from.is_unspecified() || peer.ip() == from);
@@ -205,12 +214,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_source_port_serves_several_destinations_at_once() {
+        let from: IpAddr = "127.3.2.4".parse().unwrap();
+        // A port that is free now; nobody else uses this address.
+        let spare = listen(from, 0, 1).unwrap().local_addr().unwrap().port();
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            let listener = listen(Ipv4Addr::LOCALHOST.into(), 0, 1).unwrap();
+            let to = listener.local_addr().unwrap();
+            open.push(dial(to, from, spare, LONG).await.unwrap());
+            let (_, peer) = listener.accept().await.unwrap();
+            assert_eq!(peer, SocketAddr::new(from, spare));
+        }
+    }
+
+    #[tokio::test]
     async fn ipv6_is_dialled_and_does_not_take_the_ipv4_port() {
         let v6 = listen(Ipv6Addr::UNSPECIFIED.into(), 0, 1).unwrap();
         let port = v6.local_addr().unwrap().port();
         listen(Ipv4Addr::UNSPECIFIED.into(), port, 1).unwrap();
         let to = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port);
-        dial(to, Ipv6Addr::LOCALHOST.into(), LONG).await.unwrap();
+        dial(to, Ipv6Addr::LOCALHOST.into(), 0, LONG).await.unwrap();
     }
 
     #[tokio::test]
@@ -218,8 +242,8 @@ mod tests {
         // One connection fills a backlog of 0; the kernel drops the SYN of further ones.
         let listener = listen(Ipv4Addr::LOCALHOST.into(), 0, 0).unwrap();
         let (to, from) = (listener.local_addr().unwrap(), Ipv4Addr::LOCALHOST.into());
-        let _first = dial(to, from, LONG).await.unwrap();
-        let second = dial(to, from, Duration::from_millis(50)).await;
+        let _first = dial(to, from, 0, LONG).await.unwrap();
+        let second = dial(to, from, 0, Duration::from_millis(50)).await;
         assert_eq!(second.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

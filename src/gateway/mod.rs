@@ -4,20 +4,26 @@
 //! |---|---|
 //! | `admission` | how many sessions there may be |
 //! | `control` | a control connection and what is still to be sent on it |
+//! | `data_connection` | one data connection and the TLS on it |
 //! | `data_socket` | what every data socket carries, so that only FIN means FIN |
 //! | `intake` | whether new clients are taken |
 //! | `pace` | how fast commands are taken |
+//! | `pair` | both data connections of a transfer |
 //! | `passive` | the shared passive port pool |
+//! | `protection` | TLS handshakes on data connections |
 //! | `relay` | bytes from one data connection to the other |
 //! | `session` | the driver of one session |
 //! | `transfer` | a session's data connections, stage by stage |
 
 mod admission;
 mod control;
+mod data_connection;
 mod data_socket;
 mod intake;
 mod pace;
+mod pair;
 mod passive;
+mod protection;
 mod relay;
 mod session;
 mod transfer;
@@ -37,9 +43,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, info, info_span, warn};
 
-use crate::config::{Config, Limits, Passive, PassiveHost, Timeouts};
+use crate::config::{Active, Config, Limits, Passive, PassiveHost, Timeouts, TlsMode};
+use crate::ftp::dialogue::Security;
 use crate::observe::audit::AuditLog;
-use crate::observe::metrics::{Metrics, Refusal};
+use crate::observe::metrics::{CONTROL, Metrics, Refusal};
+use crate::tls::{self, Acceptor, CertificateError, SessionTls};
 use crate::upstream::{EndpointStatus, Upstream, UpstreamError};
 use admission::{Admission, Full};
 use control::Control;
@@ -61,14 +69,26 @@ const BACKLOG: i32 = 1024;
 /// A gateway whose sockets are bound.
 #[derive(Debug)]
 pub struct Gateway {
-    listeners: Vec<(TcpListener, PassivePool)>,
+    listeners: Vec<(TcpListener, Arc<Service>)>,
     shared: Arc<Shared>,
     deadline: Duration,
+}
+
+/// What the clients of one listener get.
+#[derive(Debug)]
+struct Service {
+    pool: PassivePool,
+    security: Security,
+    translate_ascii: bool,
+    active: bool,
 }
 
 /// What all sessions share.
 #[derive(Debug)]
 struct Shared {
+    /// There if a listener speaks TLS.
+    tls: Option<Acceptor>,
+    active: Active,
     upstream: Upstream,
     upstream_ports: RangeInclusive<u16>,
     resume: bool,
@@ -101,6 +121,9 @@ pub enum BindError {
         /// Why.
         source: io::Error,
     },
+    /// The certificate for clients.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The passive ports.
     #[error(transparent)]
     Passive(#[from] PassiveBindError),
@@ -145,12 +168,22 @@ impl Gateway {
                     pool
                 }
             };
-            listeners.push((socket, pool));
+            let security = Security {
+                offered: listener.tls != TlsMode::Off,
+                implicit: listener.tls == TlsMode::Implicit,
+                required: matches!(listener.tls, TlsMode::Implicit | TlsMode::Required),
+                requires_data: config.tls.as_ref().is_some_and(|tls| tls.require_data),
+            };
+            let (translate_ascii, active) = (listener.translate_ascii, listener.active);
+            let service = Service { pool, security, translate_ascii, active };
+            listeners.push((socket, Arc::new(service)));
         }
         let addresses: Vec<_> =
             listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
         let upstream = Upstream::new(config, addresses, metrics.clone())?;
         let shared = Arc::new(Shared {
+            tls: config.tls.as_ref().map(Acceptor::load).transpose()?,
+            active: config.active.clone(),
             upstream,
             upstream_ports: config.upstream.passive_ports.clone(),
             resume: config.upstream.resume,
@@ -194,15 +227,23 @@ impl Gateway {
         let accepting = TaskTracker::new();
         let closed = CancellationToken::new();
         self.shared.upstream.run(&accepting, &closed);
-        for (listener, pool) in self.listeners {
+        if self.shared.tls.is_some() {
+            let (shared, closed) = (Arc::clone(&self.shared), closed.clone());
+            accepting.spawn(async move {
+                if let Some(tls) = &shared.tls {
+                    closed.run_until_cancelled(tls.follow_files()).await;
+                }
+            });
+        }
+        for (listener, service) in self.listeners {
+            service.pool.serve(&accepting, &closed);
             accepting.spawn(accept(
                 listener,
-                pool.clone(),
+                service,
                 Arc::clone(&self.shared),
                 sessions.clone(),
                 closed.clone(),
             ));
-            pool.serve(&accepting, &closed);
         }
         self.shared.serving.store(true, Ordering::Relaxed);
         shutdown.cancelled().await;
@@ -283,7 +324,7 @@ impl Health {
 /// Accepts clients until `closed`. While the node drains they are told so.
 async fn accept(
     listener: TcpListener,
-    pool: PassivePool,
+    service: Arc<Service>,
     shared: Arc<Shared>,
     sessions: TaskTracker,
     closed: CancellationToken,
@@ -295,7 +336,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, client)) => {
-                sessions.spawn(serve(stream, client, pool.clone(), Arc::clone(&shared)));
+                sessions.spawn(serve(stream, client, Arc::clone(&service), Arc::clone(&shared)));
             }
             Err(error) => {
                 // A client that left again, or no file descriptor: neither ends the listener.
@@ -307,14 +348,15 @@ async fn accept(
 }
 
 /// One client, from accept to end.
-async fn serve(stream: TcpStream, client: SocketAddr, pool: PassivePool, shared: Arc<Shared>) {
+async fn serve(stream: TcpStream, client: SocketAddr, service: Arc<Service>, shared: Arc<Shared>) {
     let id = shared.next_session.fetch_add(1, Ordering::Relaxed);
     let span = info_span!("session", id, %client);
     async {
-        if let Err((stream, reason)) = run_session(stream, client, id, pool, &shared).await {
+        let control = Control::new(stream);
+        if let Err((mut control, reason)) = run_session(control, client, id, service, &shared).await
+        {
             info!(reason = reason.as_str(), "refused");
             shared.metrics.session_refused(reason);
-            let mut control = Control::new(stream);
             control.send(&refusal(match reason {
                 Refusal::ClientLimit => "Too many sessions from your address; try again later.",
                 Refusal::Draining => "This gateway is stopping; please connect again.",
@@ -328,42 +370,69 @@ async fn serve(stream: TcpStream, client: SocketAddr, pool: PassivePool, shared:
     .await;
 }
 
-/// Gives the client a session, or the stream back with the reason why not.
+/// Gives the client a session, or its connection back with the reason why not.
 async fn run_session(
-    stream: TcpStream,
+    mut control: Control,
     client: SocketAddr,
     id: u64,
-    pool: PassivePool,
+    service: Arc<Service>,
     shared: &Arc<Shared>,
-) -> Result<(), (TcpStream, Refusal)> {
+) -> Result<(), (Control, Refusal)> {
     let drain = shared.intake.drain_token();
+    let mut tls = None;
+    if service.security.implicit {
+        // Before an endpoint is bothered: port 990 gets its share of scanners.
+        tls = match secure(&mut control, shared).await {
+            Some(tls) => Some(tls),
+            None => return Ok(()),
+        };
+    }
     if drain.is_cancelled() {
-        return Err((stream, Refusal::Draining));
+        return Err((control, Refusal::Draining));
     }
     let _place = match shared.admission.admit(client.ip()) {
         Ok(place) => place,
-        Err(Full::Client) => return Err((stream, Refusal::ClientLimit)),
-        Err(Full::Node) => return Err((stream, Refusal::Limit)),
+        Err(Full::Client) => return Err((control, Refusal::ClientLimit)),
+        Err(Full::Node) => return Err((control, Refusal::Limit)),
     };
-    let Ok(local) = stream.local_addr() else { return Ok(()) };
+    let Ok(local) = control.stream().local_addr() else { return Ok(()) };
     // Boxed: it is over soon, and the session's task would keep its room for hours.
     let connect = Box::pin(shared.upstream.connect(client.ip()));
     let connected = tokio::select! {
         connected = connect => connected,
         // No endpoint may answer for long, and a drain must not wait for it.
-        () = drain.cancelled() => return Err((stream, Refusal::Draining)),
+        () = drain.cancelled() => return Err((control, Refusal::Draining)),
     };
     let Ok(connected) = connected else {
-        return Err((stream, Refusal::NoEndpoint));
+        return Err((control, Refusal::NoEndpoint));
     };
     info!(endpoint = %connected.endpoint, "connected");
     shared.metrics.session_started();
     let parties = Parties { session: id, client, local };
-    let session = Session::new(Arc::clone(shared), pool, parties, stream, connected);
+    let session = Session::new(Arc::clone(shared), service, parties, control, tls, connected);
     // Tokens of its own: each event polls them, and the shared ones' locks would be all sessions'.
     let (drain, stop) = (drain.child_token(), shared.stop.child_token());
     let end = session.run(&drain, &stop).await;
     shared.metrics.session_ended(end);
     info!(reason = end.as_str(), "ended");
     Ok(())
+}
+
+/// Shakes hands with a client that begins with TLS.
+async fn secure(control: &mut Control, shared: &Shared) -> Option<SessionTls> {
+    let session = shared.tls.as_ref()?.session().ok()?;
+    let mut tls = session.connection().ok()?;
+    let limit = shared.timeouts.tls_handshake;
+    match timeout(limit, tls::handshake(control.stream(), &mut tls)).await {
+        Ok(Ok(())) => {
+            shared.metrics.tls_handshake(CONTROL, tls.version(), tls.is_resumed());
+            control.start_tls(tls);
+            Some(session)
+        }
+        failed => {
+            info!(?failed, "no TLS handshake");
+            shared.metrics.tls_failed(CONTROL);
+            None
+        }
+    }
 }

@@ -13,20 +13,23 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::Shared;
 use super::control::{Control, Read};
 use super::pace::Pace;
-use super::passive::PassivePool;
-use super::transfer::{DataConnections, DataEvent, Dial};
+use super::pair;
+use super::protection::Protection;
+use super::transfer::{Callback, DataConnections, DataEvent, Dial};
+use super::{Service, Shared};
 use crate::config::{PassiveAddress, PassiveHost, Timeouts};
 use crate::ftp::command::Command;
-use crate::ftp::dialogue::{DataTarget, Terms, TransferEnd, Waiting};
+use crate::ftp::dialogue::{Course, DataFailure, DataTarget, Terms, TransferEnd, Waiting};
 use crate::ftp::line::Lines;
 use crate::ftp::reply::Replies;
 use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::audit::Record;
 use crate::observe::log::one_line;
-use crate::upstream::{Connected, NoEndpoint, Place, SourceCount};
+use crate::observe::metrics::{CONTROL, DATA};
+use crate::tls::{Acceptor, SessionTls, UpstreamTls};
+use crate::upstream::{Connected, NoEndpoint, Place, SourceCount, UpstreamLink};
 
 /// How long an upstream may take to admit that a transfer has failed, before the session is
 /// given up: it may be waiting for a data connection that will not come.
@@ -55,8 +58,10 @@ pub(super) struct Parties {
 /// One session.
 pub(super) struct Session {
     shared: Arc<Shared>,
-    pool: PassivePool,
+    service: Arc<Service>,
     parties: Parties,
+    /// What the client's TLS connections are made by, once it has begun with TLS.
+    tls: Option<SessionTls>,
     endpoint: SocketAddr,
     /// The session's place at that endpoint; `None` once the connection is lost.
     place: Option<Place>,
@@ -65,6 +70,8 @@ pub(super) struct Session {
     client: Control,
     /// `None` once it is lost, until the client's next command.
     upstream: Option<Control>,
+    /// By which its data connections are encrypted, if it has TLS.
+    upstream_tls: Option<UpstreamTls>,
     /// Another upstream connection on its way.
     reconnect: Option<Reconnect>,
     /// Our address towards the upstream; its data connections leave from there too.
@@ -109,11 +116,13 @@ enum Event {
 }
 
 impl Session {
+    /// `tls` is there if the client began with TLS.
     pub(super) fn new(
         shared: Arc<Shared>,
-        pool: PassivePool,
+        service: Arc<Service>,
         parties: Parties,
-        client: TcpStream,
+        mut client: Control,
+        tls: Option<SessionTls>,
         connected: Connected,
     ) -> Self {
         let terms = Terms {
@@ -123,21 +132,34 @@ impl Session {
             upstream_ipv6: connected.endpoint.is_ipv6(),
             upstream_ports: shared.upstream_ports.clone(),
             resume: shared.resume,
+            security: service.security,
+            translate_ascii: service.translate_ascii,
+            active: service.active,
+            client: parties.client.ip(),
+            own_address: parties.local.ip(),
+            own_ports: vec![
+                shared.passive.ports.clone(),
+                parties.local.port()..=parties.local.port(),
+            ],
         };
-        let mut client = Control::new(client);
         client.send(connected.banner.bytes());
+        let source = local_ip(&connected.stream);
+        let (upstream, upstream_tls) =
+            upstream_of(connected.stream, connected.tls, shared.lost_after);
         Self {
             lines: Lines::new(shared.limits.line_length),
             pace: Pace::new(shared.limits.commands_per_second, Instant::now()),
-            pool,
+            service,
             parties,
+            tls,
             endpoint: connected.endpoint,
             source_count: connected.place.source(),
             place: Some(connected.place),
             lost: None,
             client,
-            source: local_ip(&connected.stream),
-            upstream: Some(Control::upstream(connected.stream, shared.lost_after)),
+            source,
+            upstream: Some(upstream),
+            upstream_tls,
             reconnect: None,
             replies: connected.replies,
             dialogue: Dialogue::new(terms),
@@ -216,10 +238,11 @@ impl Session {
         // Replies of our own need no upstream: a client that reads none of them must wait, or they
         // would pile up. During a transfer it must be heard, and gets none but the upstream's.
         let upstream_flushed = self.upstream.as_ref().is_none_or(Control::is_flushed);
-        let reads_client = self.stalled == Stalled::No
-            && upstream_flushed
-            && (self.client.is_flushed() || self.dialogue.in_transfer())
-            && !self.dialogue.client_closed();
+        let reads_client = self.client.is_handshaking()
+            || (self.stalled == Stalled::No
+                && upstream_flushed
+                && (self.client.is_flushed() || self.dialogue.in_transfer()));
+        let reads_client = reads_client && !self.dialogue.client_closed();
         let reads_upstream = self.client.is_flushed();
         let stalled = self.stalled;
         let paced = async move {
@@ -248,6 +271,7 @@ impl Session {
         while let Some(action) = self.dialogue.poll_action() {
             match action {
                 Action::ToClient(bytes) => self.client.send(&bytes),
+                Action::StartTls(reply) => self.start_tls(&reply),
                 Action::ToUpstream(line) => {
                     if let Some(upstream) = &mut self.upstream {
                         upstream.send(&line);
@@ -264,10 +288,10 @@ impl Session {
                     self.transfer = Some((direction, Instant::now()));
                     self.shared.metrics.transfer_started();
                 }
-                Action::Relay(direction) => {
-                    let pipes = Arc::clone(&self.shared.pipes);
-                    self.data.relay(direction, pipes, self.shared.timeouts.data_idle);
-                }
+                Action::AwaitTransfer { to, target } => self.await_transfer(to, target),
+                Action::CallBack => self.data.call_back(),
+                Action::CallbackRefused(reason) => self.shared.metrics.callback_refused(reason),
+                Action::Relay(course) => self.relay(course),
                 Action::FinishData => self.data.finish(),
                 Action::RefuseData => self.data.refuse(),
                 Action::ReleaseData => self.data.release(),
@@ -282,14 +306,53 @@ impl Session {
         }
     }
 
-    fn read_client(&mut self) {
-        let lines = &mut self.lines;
-        match self.client.read(|bytes| lines.push(bytes)) {
+    /// Sends the last reply in the clear and waits for the client's handshake. What came behind
+    /// its AUTH may be anybody's who sits on the line: with that nothing goes on.
+    fn start_tls(&mut self, reply: &[u8]) {
+        if !self.lines.is_empty() {
+            return self.dialogue.handle_plaintext_behind_auth();
+        }
+        let tls = self.shared.tls.as_ref().map(Acceptor::session);
+        let started = tls.and_then(Result::ok).and_then(|tls| Some((tls.connection().ok()?, tls)));
+        let Some((connection, tls)) = started else {
+            return self.dialogue.handle_tls_unavailable();
+        };
+        self.client.send(reply);
+        self.client.start_tls(connection);
+        self.tls = Some(tls);
+    }
+
+    /// Takes what one read of the client's control connection gave.
+    fn take_read(&mut self, read: Read) {
+        if self.dialogue.waiting() == Waiting::Handshake
+            && let Some(tls) = self.client.tls()
+            && !tls.is_handshaking()
+        {
+            self.shared.metrics.tls_handshake(CONTROL, tls.version(), tls.is_resumed());
+            self.dialogue.handle_secured();
+        }
+        match read {
             Read::Bytes => self.take_lines(),
-            Read::Nothing => {}
+            Read::Nothing => {
+                // What waited for the end of the handshake.
+                if self.stalled == Stalled::Queue {
+                    self.take_lines();
+                }
+            }
             Read::End => self.dialogue.handle_client_closed(),
             Read::Lost => self.dialogue.handle_client_lost(),
+            Read::TlsBroken => {
+                info!("the client does not keep to TLS");
+                self.shared.metrics.tls_failed(CONTROL);
+                self.dialogue.handle_client_lost();
+            }
         }
+    }
+
+    fn read_client(&mut self) {
+        let lines = &mut self.lines;
+        let read = self.client.read(|bytes| lines.push(bytes));
+        self.take_read(read);
     }
 
     /// Reads all that the client's control connection holds at this instant, if it has an end.
@@ -300,11 +363,10 @@ impl Session {
                 return;
             }
             let lines = &mut self.lines;
-            match self.client.read_now(|bytes| lines.push(bytes)) {
-                Read::Bytes => self.take_lines(),
-                Read::Nothing => return,
-                Read::End => return self.dialogue.handle_client_closed(),
-                Read::Lost => return self.dialogue.handle_client_lost(),
+            let read = self.client.read_now(|bytes| lines.push(bytes));
+            self.take_read(read);
+            if read != Read::Bytes {
+                return;
             }
         }
     }
@@ -337,12 +399,12 @@ impl Session {
     }
 
     fn read_upstream(&mut self) {
-        let Some(upstream) = &self.upstream else { return };
+        let Some(upstream) = &mut self.upstream else { return };
         let replies = &mut self.replies;
         match upstream.read(|bytes| replies.push(bytes)) {
             Read::Bytes => self.take_replies(),
             Read::Nothing => {}
-            Read::End | Read::Lost => {
+            Read::End | Read::Lost | Read::TlsBroken => {
                 info!(endpoint = %self.endpoint, "the upstream connection is lost");
                 self.upstream = None;
                 self.lost.get_or_insert(self.endpoint);
@@ -371,7 +433,8 @@ impl Session {
         self.place = Some(connected.place);
         self.source = local_ip(&connected.stream);
         self.replies = connected.replies;
-        self.upstream = Some(Control::upstream(connected.stream, self.shared.lost_after));
+        let (upstream, tls) = upstream_of(connected.stream, connected.tls, self.shared.lost_after);
+        (self.upstream, self.upstream_tls) = (Some(upstream), tls);
         self.dialogue.handle_upstream_connected(self.endpoint.is_ipv6());
         self.take_replies();
     }
@@ -395,6 +458,11 @@ impl Session {
 
     fn take_data(&mut self, event: DataEvent) {
         debug!(?event, "data");
+        if matches!(event, DataEvent::Ended | DataEvent::Failed(_))
+            && let Some((version, resumed)) = self.data.client_tls()
+        {
+            self.shared.metrics.tls_handshake(DATA, version, resumed);
+        }
         match event {
             DataEvent::PortReserved(port) => {
                 let address = SocketAddr::new(self.shared.advertised(&self.parties), port);
@@ -404,6 +472,7 @@ impl Session {
                 self.shared.metrics.passive_exhausted();
                 self.dialogue.handle_ports_exhausted();
             }
+            DataEvent::ClientUnreachable => self.dialogue.handle_client_unreachable(),
             DataEvent::Expired => {
                 self.shared.metrics.passive_expired();
                 self.dialogue.handle_reservation_expired();
@@ -414,28 +483,63 @@ impl Session {
             DataEvent::Ended => {
                 // A client that dies sends FIN on both connections, the older one first.
                 self.read_client_now();
-                self.dialogue.handle_data_ended(self.data.bytes());
+                self.dialogue.handle_data_ended(self.data.received());
             }
             DataEvent::Failed(failure) => {
+                if failure == DataFailure::NoTls {
+                    self.shared.metrics.tls_failed(DATA);
+                }
                 self.shared.metrics.data_reset(failure);
                 self.dialogue.handle_data_failed(failure);
             }
         }
     }
 
+    /// Lets the bytes of a transfer move.
+    fn relay(&mut self, course: Course) {
+        let Course { direction, ascii, private } = course;
+        let acceptor = self.shared.tls.as_ref();
+        let protection = self.tls.as_ref().filter(|_| private).map(|tls| Protection {
+            tls: tls.clone(),
+            require_resumption: acceptor.is_none_or(Acceptor::requires_resumption),
+            handshake: self.shared.timeouts.tls_handshake,
+        });
+        if private && protection.is_none() {
+            // Never in the clear what shall be private.
+            self.data.reset();
+            return self.dialogue.handle_data_failed(DataFailure::NoTls);
+        }
+        let course = pair::Course { direction, ascii, protection };
+        let pipes = Arc::clone(&self.shared.pipes);
+        self.data.relay(course, pipes, self.shared.timeouts.data_idle);
+    }
+
+    /// Keeps in mind where the client waits to be connected to.
+    fn await_transfer(&mut self, to: SocketAddr, target: DataTarget) {
+        let from = self.parties.local.ip();
+        let callback = Callback { to, from, source_port: self.shared.active.source_port };
+        let dial = self.dial(target);
+        self.data.await_transfer(callback, dial);
+    }
+
     /// Takes a passive port for the client; its data connection will be taken on to `target`.
     fn reserve(&mut self, target: DataTarget) {
+        let dial = self.dial(target);
+        self.data.reserve(self.service.pool.clone(), self.parties.client.ip(), dial);
+    }
+
+    fn dial(&self, target: DataTarget) -> Dial {
         let host = match (self.shared.passive_host, target.announced_host) {
             (PassiveHost::Announced, Some(host)) if !host.is_unspecified() => host.into(),
             _ => self.endpoint.ip(),
         };
-        let dial = Dial {
+        Dial {
             to: SocketAddr::new(host, target.port),
             from: self.source,
             source: self.source_count.clone(),
             timeout: self.shared.timeouts.data_connect,
-        };
-        self.data.reserve(self.pool.clone(), self.parties.client.ip(), dial);
+            tls: self.upstream_tls.clone(),
+        }
     }
 
     fn audit(&mut self, end: TransferEnd) {
@@ -466,6 +570,21 @@ impl Session {
             endpoint: self.endpoint,
         });
     }
+}
+
+/// The upstream's control connection, with its TLS if it has some, and what makes that of its data
+/// connections.
+fn upstream_of(
+    stream: TcpStream,
+    tls: Option<UpstreamLink>,
+    lost_after: Duration,
+) -> (Control, Option<UpstreamTls>) {
+    let mut control = Control::upstream(stream, lost_after);
+    let data = tls.map(|UpstreamLink { control: tls, data }| {
+        control.start_tls(tls);
+        data
+    });
+    (control, data)
 }
 
 /// Our side's address, from which the session's data connections leave too.
@@ -533,6 +652,7 @@ impl Timer {
             Waiting::Nothing => return,
             Waiting::Command => shortened(timeouts.idle),
             Waiting::DataConnect => timeouts.data_connect,
+            Waiting::Handshake => timeouts.tls_handshake,
             Waiting::Login => shortened(timeouts.login),
             Waiting::Resume => timeouts.login,
             Waiting::Nudge => NUDGE_AFTER,

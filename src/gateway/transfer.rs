@@ -2,25 +2,29 @@
 //!
 //! The client comes first: only when its data connection has arrived is the upstream's data port
 //! dialled. Dialled at PASV, a slow client would find it timed out; at the transfer command, the
-//! upstream may already have given it up (both are known races of other gateways).
+//! upstream may already have given it up (both are known races of other gateways). A client in active
+//! mode is called at the transfer command, and the upstream's port is dialled behind that.
 
 use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
 use tracing::info;
 
+use super::data_connection::DataConnection;
 use super::data_socket;
+use super::pair::{Course, Dialled, Pair};
 use super::passive::{Exhausted, PassivePool, Reservation};
-use super::relay::{End, PipeBudget, Progress, RelayError, relay};
+use super::protection::Handshake;
+use super::relay::{PipeBudget, Progress};
 use crate::ftp::Direction;
 use crate::ftp::dialogue::DataFailure;
-use crate::upstream::{SourceCount, SourceUse};
+use crate::tls::UpstreamTls;
+use crate::upstream::SourceCount;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -28,11 +32,14 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(super) struct DataConnections {
     stage: Stage,
     progress: Arc<Progress>,
+    client_tls: Arc<OnceLock<Handshake>>,
 }
 
 /// News for the dialogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DataEvent {
+    /// The client does not take our connection, in active mode.
+    ClientUnreachable,
     /// The upstream's data port could not be reached.
     DialFailed,
     /// The sender's EOF; all its bytes are in the receiver's socket.
@@ -60,10 +67,31 @@ pub(super) struct Dial {
     /// Where the connection counts.
     pub(super) source: SourceCount,
     pub(super) timeout: Duration,
+    /// What to speak there, if the upstream is spoken to by TLS.
+    pub(super) tls: Option<UpstreamTls>,
+}
+
+/// Where a client waits for our data connection, in active mode.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Callback {
+    pub(super) to: SocketAddr,
+    /// Our address on the control connection.
+    pub(super) from: IpAddr,
+    /// 0 leaves the choice to the kernel.
+    pub(super) source_port: u16,
 }
 
 enum Stage {
     Absent,
+    /// The client waits to be called.
+    Awaiting {
+        callback: Callback,
+        dial: Dial,
+    },
+    Calling {
+        call: Boxed<io::Result<TcpStream>>,
+        dial: Dial,
+    },
     Reserving {
         reserve: Boxed<Result<Reservation, Exhausted>>,
         dial: Dial,
@@ -72,84 +100,103 @@ enum Stage {
         reservation: Reservation,
         dial: Dial,
     },
-    /// The client did not come.
-    Expired {
+    /// The client did not come, or could not be called.
+    Lost {
         dial: Dial,
     },
     Dialling {
-        client: TcpStream,
-        dial: Boxed<io::Result<UpstreamData>>,
+        client: DataConnection,
+        dial: Boxed<io::Result<DataConnection>>,
+        dialled: Dialled,
     },
     /// The client has been given up; the upstream's data port is dialled, to be reset.
     Refusing {
-        dial: Boxed<io::Result<UpstreamData>>,
+        dial: Boxed<io::Result<DataConnection>>,
     },
     Open {
-        pair: Arc<Pair>,
+        pair: Pair,
     },
     Relaying {
-        pair: Arc<Pair>,
-        relay: Boxed<Result<(), RelayError>>,
+        relay: Boxed<Result<Pair, DataFailure>>,
         direction: Direction,
     },
     Delivered {
-        pair: Arc<Pair>,
+        pair: Pair,
         direction: Direction,
     },
-}
-
-/// Both data connections, born with SO_LINGER 0: dropping them is a reset.
-struct Pair {
-    client: TcpStream,
-    upstream: UpstreamData,
-}
-
-/// A data connection to the upstream, which counts while it is open.
-struct UpstreamData {
-    stream: TcpStream,
-    _counted: SourceUse,
 }
 
 impl DataConnections {
     pub(super) fn new() -> Self {
-        Self { stage: Stage::Absent, progress: Arc::default() }
+        Self { stage: Stage::Absent, progress: Arc::default(), client_tls: Arc::default() }
     }
 
     /// Reserves a port and, once the client has come to it, dials.
     pub(super) fn reserve(&mut self, pool: PassivePool, client: IpAddr, dial: Dial) {
-        self.progress = Arc::default();
         let reserve = Box::pin(async move { pool.reserve(client).await });
-        self.stage = Stage::Reserving { reserve, dial };
+        self.begin(Stage::Reserving { reserve, dial });
     }
 
-    /// Bytes moved by the latest transfer.
+    /// Keeps in mind where the client waits; [`Self::call_back`] connects.
+    pub(super) fn await_transfer(&mut self, callback: Callback, dial: Dial) {
+        self.begin(Stage::Awaiting { callback, dial });
+    }
+
+    fn begin(&mut self, stage: Stage) {
+        self.progress = Arc::default();
+        self.client_tls = Arc::default();
+        self.stage = stage;
+    }
+
+    /// Connects to the client that waits for it and, once it is there, dials.
+    pub(super) fn call_back(&mut self) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Absent) {
+            Stage::Awaiting { callback: Callback { to, from, source_port }, dial } => {
+                let call = Box::pin(data_socket::dial(to, from, source_port, dial.timeout));
+                Stage::Calling { call, dial }
+            }
+            other => other,
+        };
+    }
+
+    /// Bytes of the file that the latest transfer has delivered.
     pub(super) fn bytes(&self) -> u64 {
-        self.progress.bytes()
+        self.progress.delivered()
     }
 
-    /// Starts to move bytes between the open connections.
-    pub(super) fn relay(&mut self, direction: Direction, pipes: Arc<PipeBudget>, idle: Duration) {
-        if let Stage::Open { pair } = std::mem::replace(&mut self.stage, Stage::Absent) {
-            let (sockets, progress) = (Arc::clone(&pair), Arc::clone(&self.progress));
-            let relay: Boxed<Result<(), RelayError>> = Box::pin(async move {
-                let (from, to) = sockets.in_order(direction);
-                let started = Instant::now();
-                relay(from, to, &pipes, idle, &progress).await?;
-                if direction == Direction::Upload {
-                    sleep(last_look(started.elapsed())).await;
-                }
-                Ok(())
-            });
-            self.stage = Stage::Relaying { pair, relay, direction };
+    /// Bytes that its sender has sent: in ASCII type, with line ends as they were.
+    pub(super) fn received(&self) -> u64 {
+        self.progress.received()
+    }
+
+    /// What the client's TLS handshake for it was: its version, and whether it resumed a session.
+    pub(super) fn client_tls(&self) -> Option<Handshake> {
+        self.client_tls.get().copied()
+    }
+
+    /// Starts to move bytes between the open connections, behind the TLS handshakes that there must
+    /// be. After a failure of any of them neither side has seen a byte of the other.
+    pub(super) fn relay(&mut self, course: Course, pipes: Arc<PipeBudget>, idle: Duration) {
+        match std::mem::replace(&mut self.stage, Stage::Absent) {
+            Stage::Open { mut pair } => {
+                let (progress, seen) = (Arc::clone(&self.progress), Arc::clone(&self.client_tls));
+                let direction = course.direction;
+                let relay = Box::pin(async move {
+                    pair.relay(course, &pipes, idle, &progress, &seen).await?;
+                    Ok(pair)
+                });
+                self.stage = Stage::Relaying { relay, direction };
+            }
+            other => self.stage = other,
         }
     }
 
-    /// The bytes are proven complete: FIN to their receiver. A download is over with that; an
-    /// upload's connections stay until its final reply.
+    /// The bytes are proven complete: the end is told to their receiver. A download is over with
+    /// that; an upload's connections stay until its final reply.
     pub(super) fn finish(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Absent) {
-            Stage::Delivered { pair, direction: Direction::Upload } => {
-                data_socket::finish(&pair.upstream.stream);
+            Stage::Delivered { mut pair, direction: Direction::Upload } => {
+                pair.upstream.finish();
                 self.stage = Stage::Delivered { pair, direction: Direction::Upload };
             }
             Stage::Delivered { pair, .. } => pair.close(),
@@ -167,9 +214,10 @@ impl DataConnections {
     /// Gives the client up, and opens the upstream's data connection only to reset it.
     pub(super) fn refuse(&mut self) {
         self.stage = match std::mem::replace(&mut self.stage, Stage::Absent) {
-            Stage::Reserved { dial, .. } | Stage::Expired { dial } => {
-                Stage::Refusing { dial: dial.start() }
-            }
+            Stage::Reserved { dial, .. }
+            | Stage::Awaiting { dial, .. }
+            | Stage::Calling { dial, .. }
+            | Stage::Lost { dial } => Stage::Refusing { dial: dial.start().0 },
             Stage::Dialling { dial, .. } => Stage::Refusing { dial },
             other => other,
         };
@@ -186,9 +234,13 @@ impl DataConnections {
         loop {
             match &mut self.stage {
                 Stage::Absent
-                | Stage::Expired { .. }
-                | Stage::Open { .. }
-                | Stage::Delivered { .. } => return pending().await,
+                | Stage::Awaiting { .. }
+                | Stage::Lost { .. }
+                | Stage::Open { .. } => return pending().await,
+                Stage::Delivered { pair, .. } => {
+                    pair.upstream.parted().await;
+                    return pending().await;
+                }
                 Stage::Refusing { dial } => {
                     // Dropped as soon as it is there: a reset.
                     let refused = dial.as_mut().await.is_ok();
@@ -208,15 +260,27 @@ impl DataConnections {
                 Stage::Reserved { reservation, dial } => {
                     let (result, dial) = (reservation.accepted().await, dial.clone());
                     let Ok(client) = result else {
-                        self.stage = Stage::Expired { dial };
+                        self.stage = Stage::Lost { dial };
                         return DataEvent::Expired;
                     };
-                    self.stage = Stage::Dialling { client, dial: dial.start() };
+                    self.stage = Stage::dial(client, dial);
+                }
+                Stage::Calling { call, dial } => {
+                    let (result, dial) = (call.as_mut().await, dial.clone());
+                    let client = match result {
+                        Ok(client) => client,
+                        Err(error) => {
+                            info!(%error, "the client does not take its data connection");
+                            self.stage = Stage::Lost { dial };
+                            return DataEvent::ClientUnreachable;
+                        }
+                    };
+                    self.stage = Stage::dial(client, dial);
                 }
                 Stage::Dialling { dial, .. } => {
                     let result = dial.as_mut().await;
-                    let dialled = std::mem::replace(&mut self.stage, Stage::Absent);
-                    let Stage::Dialling { client, .. } = dialled else {
+                    let stage = std::mem::replace(&mut self.stage, Stage::Absent);
+                    let Stage::Dialling { client, dialled, .. } = stage else {
                         return DataEvent::DialFailed;
                     };
                     let upstream = match result {
@@ -226,20 +290,20 @@ impl DataConnections {
                             return DataEvent::DialFailed;
                         }
                     };
-                    self.stage = Stage::Open { pair: Arc::new(Pair { client, upstream }) };
+                    self.stage = Stage::Open { pair: Pair { client, upstream, dialled } };
                     return DataEvent::Opened;
                 }
-                Stage::Relaying { relay, pair, direction } => {
-                    let (result, pair, direction) =
-                        (relay.as_mut().await, Arc::clone(pair), *direction);
+                Stage::Relaying { relay, direction } => {
+                    let (result, direction) = (relay.as_mut().await, *direction);
                     self.stage = Stage::Absent;
-                    if let Err(error) = result {
-                        return DataEvent::Failed(whose_fault(error.end(), direction));
-                    }
+                    let mut pair = match result {
+                        Ok(pair) => pair,
+                        Err(failure) => return DataEvent::Failed(failure),
+                    };
                     if direction != Direction::Upload {
                         // Nothing more goes that way; a server that lingers until it sees the
                         // other side's FIN would keep its 226 back.
-                        data_socket::half_close(&pair.upstream.stream);
+                        pair.upstream.half_close();
                     }
                     self.stage = Stage::Delivered { pair, direction };
                     return DataEvent::Ended;
@@ -249,54 +313,23 @@ impl DataConnections {
     }
 }
 
+impl Stage {
+    /// The client is there.
+    fn dial(client: TcpStream, dial: Dial) -> Self {
+        let client = DataConnection::new(client, None);
+        let (dial, dialled) = dial.start();
+        Self::Dialling { client, dial, dialled }
+    }
+}
+
 impl Dial {
-    fn start(self) -> Boxed<io::Result<UpstreamData>> {
-        Box::pin(async move {
-            let counted = self.source.take();
-            let stream = data_socket::dial(self.to, self.from, self.timeout).await?;
-            Ok(UpstreamData { stream, _counted: counted })
-        })
-    }
-}
-
-impl Pair {
-    /// The sender and the receiver.
-    fn in_order(&self, direction: Direction) -> (&TcpStream, &TcpStream) {
-        match direction {
-            Direction::Upload => (&self.client, &self.upstream.stream),
-            Direction::Download | Direction::Listing => (&self.upstream.stream, &self.client),
-        }
-    }
-
-    /// Closes both with FIN.
-    fn close(&self) {
-        data_socket::finish(&self.client);
-        data_socket::finish(&self.upstream.stream);
-    }
-}
-
-/// How long an upload's FIN is held back, so that the FIN of the client's control connection can
-/// be seen first if the client has died.
-///
-/// A client that dies sends FIN on both connections within microseconds, and Linux closes the one
-/// opened last, the data connection, first. Without this wait that FIN would be passed on as the
-/// end of the file. The wait grows with the upload, and so with the chance that its client dies in
-/// it: nothing below 16 ms, then a sixteenth up to 10 ms, then a hundredth up to 250 ms.
-fn last_look(duration: Duration) -> Duration {
-    let short = (duration / 16).min(Duration::from_millis(10));
-    let long = (duration / 100).min(Duration::from_millis(250));
-    if short < Duration::from_millis(1) { Duration::ZERO } else { short.max(long) }
-}
-
-/// On which side a relay broke.
-fn whose_fault(end: End, direction: Direction) -> DataFailure {
-    match (end, direction) {
-        (End::Idle, _) => DataFailure::Idle,
-        (End::From, Direction::Upload) | (End::To, Direction::Download | Direction::Listing) => {
-            DataFailure::Client
-        }
-        (End::To, Direction::Upload) | (End::From, Direction::Download | Direction::Listing) => {
-            DataFailure::Upstream
-        }
+    fn start(self) -> (Boxed<io::Result<DataConnection>>, Dialled) {
+        let Self { to, from, source, timeout, tls } = self;
+        let dial = Box::pin(async move {
+            let counted = source.take();
+            let stream = data_socket::dial(to, from, 0, timeout).await?;
+            Ok(DataConnection::new(stream, Some(counted)))
+        });
+        (dial, Dialled { tls, timeout })
     }
 }

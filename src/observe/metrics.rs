@@ -12,8 +12,13 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::ftp::dialogue::{DataFailure, Outcome};
+use crate::ftp::dialogue::{CallbackRefusal, DataFailure, Outcome};
 use crate::ftp::{Direction, SessionEnd};
+
+/// Kinds of TLS connections, for labels.
+pub const CONTROL: &str = "control";
+/// The same.
+pub const DATA: &str = "data";
 
 /// Seconds that a transfer may take: a small file on a near client to a backup over night.
 const TRANSFER_SECONDS: [f64; 11] =
@@ -36,6 +41,9 @@ pub struct Metrics {
     transfer_bytes: IntCounterVec,
     transfer_seconds: HistogramVec,
     data_resets: IntCounterVec,
+    callbacks_refused: IntCounterVec,
+    tls_handshakes: IntCounterVec,
+    tls_failures: IntCounterVec,
     upstream_connects: IntCounterVec,
     upstream_connect_seconds: Histogram,
     upstream_connections: IntGaugeVec,
@@ -222,6 +230,21 @@ impl Metrics {
                 "Transfers cut short, by the side that broke.",
                 &["side"],
             )?,
+            callbacks_refused: make.counters(
+                "callbacks_refused_total",
+                "PORT and EPRT commands that could do harm and were refused.",
+                &["reason"],
+            )?,
+            tls_handshakes: make.counters(
+                "tls_handshakes_total",
+                "TLS handshakes with clients.",
+                &["connection", "version", "resumed"],
+            )?,
+            tls_failures: make.counters(
+                "tls_failures_total",
+                "TLS handshakes with clients that failed, and connections that did not keep to TLS.",
+                &["connection"],
+            )?,
             upstream_connects: make.counters(
                 "upstream_connects_total",
                 "Attempts to reach an endpoint, up to its banner.",
@@ -363,6 +386,12 @@ impl Metrics {
             self.transfer_bytes.with_label_values(&[direction.as_str()]);
             self.transfer_seconds.with_label_values(&[direction.as_str()]);
         }
+        for reason in CallbackRefusal::ALL {
+            self.callbacks_refused.with_label_values(&[reason.as_str()]);
+        }
+        for connection in [CONTROL, DATA] {
+            self.tls_failures.with_label_values(&[connection]);
+        }
         for failure in DataFailure::ALL {
             self.data_resets.with_label_values(&[failure.as_str()]);
         }
@@ -415,7 +444,11 @@ impl Metrics {
             active_flows: now(&self.sessions) + now(&self.transfers),
             new_flows: self.sessions_total.get() + transfers(Outcome::Complete) + aborted,
             processed_bytes: bytes.sum(),
-            client_resets: resets(DataFailure::Client),
+            client_resets: DataFailure::ALL
+                .into_iter()
+                .filter(|failure| failure.is_clients())
+                .map(resets)
+                .sum(),
             target_resets: resets(DataFailure::Upstream),
             elb_resets: transfers(Outcome::GatewayFailed),
             port_allocation_errors: self.port_allocation_errors.get(),
@@ -482,6 +515,22 @@ impl Metrics {
     /// A transfer was cut short.
     pub fn data_reset(&self, failure: DataFailure) {
         self.data_resets.with_label_values(&[failure.as_str()]).inc();
+    }
+
+    /// A PORT or EPRT that could do harm was refused.
+    pub fn callback_refused(&self, reason: CallbackRefusal) {
+        self.callbacks_refused.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A TLS handshake with a client is done.
+    pub fn tls_handshake(&self, connection: &'static str, version: &'static str, resumed: bool) {
+        let resumed = if resumed { "true" } else { "false" };
+        self.tls_handshakes.with_label_values(&[connection, version, resumed]).inc();
+    }
+
+    /// A client did not shake hands, or did not keep to TLS.
+    pub fn tls_failed(&self, connection: &'static str) {
+        self.tls_failures.with_label_values(&[connection]).inc();
     }
 
     /// An attempt to reach an endpoint is over.

@@ -25,6 +25,8 @@ use crate::config::TlsVersion;
 
 /// TLS 1.2 sessions that one control connection may leave: itself, and each data connection.
 const SESSIONS: usize = 16;
+/// Tickets that a connection of TLS 1.3 leaves, for clients that use each only once.
+const TICKETS: usize = 4;
 /// What clients may call what they speak, if they say (ALPN): a browser that was led here must not
 /// take the answers for a web server's (the ALPACA attack).
 const PROTOCOLS: [&[u8]; 2] = [b"ftp", b"ftp-data"];
@@ -38,7 +40,10 @@ pub struct Acceptor {
 
 /// What one session's connections are made by.
 #[derive(Debug, Clone)]
-pub struct SessionTls(Arc<ServerConfig>);
+pub struct SessionTls {
+    config: Arc<ServerConfig>,
+    without_tickets: Arc<ServerConfig>,
+}
 
 /// A certificate that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +95,10 @@ impl Acceptor {
         drop(current);
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
         config.ticketer = Ticketer::new()?;
-        Ok(SessionTls(Arc::new(config)))
+        config.send_tls13_tickets = TICKETS;
+        let mut without_tickets = config.clone();
+        without_tickets.send_tls13_tickets = 0;
+        Ok(SessionTls { config: Arc::new(config), without_tickets: Arc::new(without_tickets) })
     }
 
     /// Whether data connections must be protected.
@@ -144,7 +152,16 @@ impl SessionTls {
     ///
     /// Those of rustls, for a configuration that cannot work.
     pub fn connection(&self) -> Result<Tls, rustls::Error> {
-        Tls::server(Arc::clone(&self.0))
+        Tls::server(Arc::clone(&self.config))
+    }
+
+    /// One that gives no tickets of TLS 1.3, but takes them: for a client that need not read.
+    ///
+    /// # Errors
+    ///
+    /// Those of rustls, for a configuration that cannot work.
+    pub fn connection_without_tickets(&self) -> Result<Tls, rustls::Error> {
+        Tls::server(Arc::clone(&self.without_tickets))
     }
 }
 

@@ -181,7 +181,7 @@ impl<'a> Visit<'a> {
         directory: &str,
     ) -> Self {
         server.create_dir(directory);
-        let target = Target { address, user: server.kind.user(), mode };
+        let target = Target::new(address, server.kind.user(), mode);
         Self {
             client,
             target,

@@ -23,6 +23,7 @@ mod instance_metadata;
 mod interop;
 mod lab;
 mod limits;
+mod matrix;
 mod operate;
 mod orders;
 mod pool;

@@ -73,7 +73,7 @@ fn a_client_puts_test_txt_through_a_port_from_8192_to_8200() {
     let file = local.path().join("test.txt");
     std::fs::write(&file, CONTENT).unwrap();
     for gateway in &topology.gateways {
-        let target = Target { address: gateway.address, user: "alice", mode: Mode::Pasv };
+        let target = Target::new(gateway.address, "alice", Mode::Pasv);
         let printed = Client::Tnftp
             .run(target, Operation::Upload { local: &file, remote: "test.txt" })
             .unwrap();

@@ -2,8 +2,8 @@
 //! and the fuzz target share it, so it uses nothing but the public interface.
 
 use super::{
-    Action, Command, DataFailure, Dialogue, Direction, Lines, Outcome, Replies, SessionEnd, Terms,
-    Verb,
+    Action, Command, DataFailure, Dialogue, Direction, Lines, Outcome, Replies, Security,
+    SessionEnd, Terms, Verb,
 };
 
 /// The longest line that a judged client may send.
@@ -37,6 +37,10 @@ pub(crate) enum Step {
     Exhausted,
     /// The client does not come to its port.
     Expired,
+    /// The client's own port cannot be reached.
+    Unreachable,
+    /// The client's TLS handshake is done.
+    Secured,
     /// The upstream's data port cannot be reached.
     DialFailed,
     /// Both data connections are open.
@@ -51,6 +55,8 @@ pub(crate) enum Step {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Data {
     Absent,
+    Awaiting,
+    Calling,
     Reserving,
     Reserved,
     Expired,
@@ -61,17 +67,27 @@ enum Data {
     Finished,
 }
 
-/// Plays the steps; an error says which promise of the dialogue was broken.
-pub(crate) fn judge(steps: &[Step]) -> Result<(), String> {
-    let terms = Terms {
+/// The terms of a judged or scripted session: everything is offered.
+pub(crate) fn terms() -> Terms {
+    Terms {
         client_ipv6: false,
         passive_ipv4: true,
         upstream_ipv6: false,
         upstream_ports: 1024..=65535,
         resume: true,
-    };
+        security: Security { offered: true, ..Security::default() },
+        translate_ascii: true,
+        active: true,
+        client: [127, 0, 0, 1].into(),
+        own_address: [127, 0, 0, 2].into(),
+        own_ports: vec![8192..=8200, 21..=21],
+    }
+}
+
+/// Plays the steps; an error says which promise of the dialogue was broken.
+pub(crate) fn judge(steps: &[Step]) -> Result<(), String> {
     let mut judge = Judge {
-        dialogue: Dialogue::new(terms),
+        dialogue: Dialogue::new(terms()),
         lines: Lines::new(LINE_LIMIT),
         replies: Replies::new(REPLY_LIMIT),
         data: Data::Absent,
@@ -79,6 +95,8 @@ pub(crate) fn judge(steps: &[Step]) -> Result<(), String> {
         answered: 0,
         complete: false,
         link: Link::Up,
+        securing: false,
+        secured: false,
         restart: Restart::None,
         told: Vec::new(),
         owed: 0,
@@ -119,6 +137,9 @@ struct Judge {
     /// The latest transfer's bytes are proven complete and closed with FIN.
     complete: bool,
     link: Link,
+    /// The client shakes hands, and nothing may be said until it has.
+    securing: bool,
+    secured: bool,
     restart: Restart,
     /// Everything that an upstream was told outside of replays.
     told: Vec<Vec<u8>>,
@@ -151,6 +172,13 @@ impl Judge {
                     }
                     self.perform()?;
                 }
+                self.take_lines()?;
+            }
+            (Step::Secured, _) if self.securing => {
+                self.securing = false;
+                self.secured = true;
+                self.dialogue.handle_secured();
+                self.perform()?;
                 self.take_lines()?;
             }
             (Step::ClientClosed, _) => self.dialogue.handle_client_closed(),
@@ -187,11 +215,15 @@ impl Judge {
                 self.data = Data::Expired;
                 self.dialogue.handle_reservation_expired();
             }
-            (Step::DialFailed, Data::Reserved) => {
+            (Step::Unreachable, Data::Calling) => {
+                self.data = Data::Expired;
+                self.dialogue.handle_client_unreachable();
+            }
+            (Step::DialFailed, Data::Reserved | Data::Calling) => {
                 self.data = Data::Absent;
                 self.dialogue.handle_dial_failed();
             }
-            (Step::Opened, Data::Reserved) => {
+            (Step::Opened, Data::Reserved | Data::Calling) => {
                 self.data = Data::Open;
                 self.dialogue.handle_data_opened();
             }
@@ -216,6 +248,9 @@ impl Judge {
     fn take_lines(&mut self) -> Result<(), String> {
         while self.dialogue.wants_line() && !self.dialogue.client_closed() {
             let Some(line) = self.lines.next_line() else { return Ok(()) };
+            if self.securing {
+                return Err("a line in the clear is taken behind AUTH".into());
+            }
             self.asked += 1;
             self.dialogue.handle_line(line.as_deref().map_err(|&error| error));
             self.perform()?;
@@ -230,6 +265,23 @@ impl Judge {
                 return Err(format!("{action:?} after the end"));
             }
             self.data = match (action, self.data) {
+                (Action::StartTls(bytes), data) => {
+                    if self.secured || data != Data::Absent {
+                        return Err("TLS is started when it must not".into());
+                    }
+                    if self.lines.is_empty() {
+                        self.answered += 1;
+                        self.securing = bytes.starts_with(b"234");
+                    } else {
+                        self.dialogue.handle_plaintext_behind_auth();
+                    }
+                    data
+                }
+                (Action::AwaitTransfer { to, .. }, Data::Absent) if to.ip() == terms().client => {
+                    Data::Awaiting
+                }
+                (Action::CallBack, Data::Awaiting) => Data::Calling,
+                (Action::CallbackRefused(_), data) => data,
                 (Action::ToClient(bytes), data) => {
                     // The one reply that nobody asked for is the last: 421.
                     self.answered +=
@@ -266,8 +318,10 @@ impl Judge {
                     data
                 }
                 (Action::ReservePort(_), Data::Absent | Data::Expired) => Data::Reserving,
-                (Action::RefuseData, Data::Reserved | Data::Expired) => Data::Refused,
-                (Action::Relay(direction), Data::Open) => Data::Relaying(direction),
+                (Action::RefuseData, Data::Reserved | Data::Calling | Data::Expired) => {
+                    Data::Refused
+                }
+                (Action::Relay(course), Data::Open) => Data::Relaying(course.direction),
                 (Action::FinishData, Data::Delivered(Direction::Upload)) => Data::Finished,
                 (Action::FinishData, Data::Delivered(_))
                 | (Action::ReleaseData, Data::Finished) => {

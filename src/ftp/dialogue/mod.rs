@@ -22,8 +22,11 @@
 //!   reset ([`Action::ResetData`]);
 //! - the upstream's word is never trusted for an address, only for a port in the allowed range.
 
+mod active;
 mod passive;
+mod representation;
 mod resume;
+mod security;
 mod transfer;
 
 #[cfg(test)]
@@ -32,19 +35,23 @@ mod judge;
 mod tests;
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::command::{Command, Direction, Line, MalformedCommand, Verb};
-use super::feat;
+use super::feat::{self, Offer};
 use super::line::LineTooLong;
 use super::reply::Reply;
 #[cfg(test)]
 use super::{line::Lines, reply::Replies};
+pub use active::CallbackRefusal;
 pub use passive::DataTarget;
 use passive::PassiveRequest;
 use resume::{Link, Memory};
+use security::Protection;
+pub use security::Security;
 use transfer::Transfer;
-pub use transfer::{DataFailure, Outcome, TransferEnd};
+pub use transfer::{Course, DataFailure, Outcome, TransferEnd};
 
 /// Commands that may wait for their turn before no more are read; more than any client pipelines.
 const QUEUE_LIMIT: usize = 64;
@@ -72,6 +79,9 @@ pub struct Dialogue {
     /// What another upstream connection must be told; `None` if there shall be none.
     memory: Option<Box<Memory>>,
     channel: Channel,
+    protection: Protection,
+    /// The client has said TYPE A, and the gateway translates.
+    ascii: bool,
     user: Vec<u8>,
     logged_in: bool,
     /// The upstream has not refused EPSV so far.
@@ -103,6 +113,18 @@ pub struct Terms {
     pub upstream_ports: RangeInclusive<u16>,
     /// When the upstream connection is lost, go on with another.
     pub resume: bool,
+    /// TLS with the client.
+    pub security: Security,
+    /// TYPE A is translated here; else it goes upstream.
+    pub translate_ascii: bool,
+    /// PORT and EPRT are offered.
+    pub active: bool,
+    /// The client: nobody else is connected to.
+    pub client: IpAddr,
+    /// Our address on its control connection.
+    pub own_address: IpAddr,
+    /// Ports that are ours there.
+    pub own_ports: Vec<RangeInclusive<u16>>,
 }
 
 /// What the driver is to do, in this order.
@@ -110,6 +132,19 @@ pub struct Terms {
 pub enum Action {
     /// Write the audit line of a transfer.
     Audit(TransferEnd),
+    /// PORT or EPRT: keep in mind where the client waits, and where the upstream does.
+    AwaitTransfer {
+        /// The client's port.
+        to: SocketAddr,
+        /// The upstream's.
+        target: DataTarget,
+    },
+    /// Connect to the client's port, then to the upstream's, and say
+    /// [`Dialogue::handle_data_opened`], [`Dialogue::handle_client_unreachable`] or
+    /// [`Dialogue::handle_dial_failed`].
+    CallBack,
+    /// A PORT or EPRT that could do harm has been refused.
+    CallbackRefused(CallbackRefusal),
     /// Flush what goes to the client and end the session.
     Close(SessionEnd),
     /// The transfer is proven complete: send FIN to the data connection's receiver.
@@ -126,7 +161,7 @@ pub enum Action {
     /// it says so now and not in a minute.
     RefuseData,
     /// Move bytes that way until the sender's EOF, then say [`Dialogue::handle_data_ended`].
-    Relay(Direction),
+    Relay(Course),
     /// An upload's final reply is there: close its data connections in order.
     ReleaseData,
     /// Reserve a passive port; when the client comes to it, dial this upstream target.
@@ -138,6 +173,10 @@ pub enum Action {
         /// It goes on.
         succeeded: bool,
     },
+    /// Send this to the client, the last in the clear, and let it shake hands; then say
+    /// [`Dialogue::handle_secured`]. If it has sent anything behind its AUTH, say
+    /// [`Dialogue::handle_plaintext_behind_auth`] instead and send nothing.
+    StartTls(Vec<u8>),
     /// Send to the client.
     ToClient(Vec<u8>),
     /// Send to the upstream.
@@ -153,6 +192,8 @@ pub enum Waiting {
     Command,
     /// For the data connections of a transfer command.
     DataConnect,
+    /// For the client's TLS handshake.
+    Handshake,
     /// For a login to succeed, from the start or from REIN.
     Login,
     /// For something that has a limit of its own: the relay, the port pool.
@@ -179,10 +220,14 @@ pub enum SessionEnd {
     ClientClosed,
     /// This node is stopping.
     Drained,
+    /// The client did not complete its TLS handshake in time.
+    HandshakeTimeout,
     /// No command for the idle time-out.
     IdleTimeout,
     /// No login for the login time-out.
     LoginTimeout,
+    /// The client sent something in the clear behind AUTH.
+    PlaintextBehindAuth,
     /// The client or the upstream did not speak FTP.
     ProtocolError,
     /// QUIT.
@@ -195,11 +240,13 @@ pub enum SessionEnd {
 
 impl SessionEnd {
     /// All of them, for metrics.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::ClientClosed,
         Self::Drained,
+        Self::HandshakeTimeout,
         Self::IdleTimeout,
         Self::LoginTimeout,
+        Self::PlaintextBehindAuth,
         Self::ProtocolError,
         Self::Quit,
         Self::ReplyTimeout,
@@ -211,8 +258,10 @@ impl SessionEnd {
         match self {
             Self::ClientClosed => "client-closed",
             Self::Drained => "drained",
+            Self::HandshakeTimeout => "handshake-timeout",
             Self::IdleTimeout => "idle-timeout",
             Self::LoginTimeout => "login-timeout",
+            Self::PlaintextBehindAuth => "plaintext-behind-auth",
             Self::ProtocolError => "protocol-error",
             Self::Quit => "quit",
             Self::ReplyTimeout => "reply-timeout",
@@ -232,6 +281,8 @@ enum Queued {
 /// What the upstream owes a final reply to.
 #[derive(Debug)]
 enum Pending {
+    /// The client's TYPE A, for which the upstream was told TYPE I.
+    Ascii(Command),
     Command(Command),
     /// A PWD of our own, as [`Dialogue::remember`] says.
     Locate,
@@ -246,6 +297,8 @@ enum Pending {
 enum Channel {
     /// None, or used up.
     Absent,
+    /// The client waits for a connection to the port that it has named.
+    Callback,
     /// A 227 or 229 has been given.
     Ready,
     /// Both sides are connected.
@@ -278,6 +331,8 @@ impl Dialogue {
             pending: VecDeque::new(),
             link: Link::Up,
             memory: terms.resume.then(Box::default),
+            protection: Protection::new(terms.security),
+            ascii: false,
             terms,
             channel: Channel::Absent,
             user: Vec::new(),
@@ -354,6 +409,8 @@ impl Dialogue {
             Some(Pending::Passive(_)) => self.handle_passive_reply(reply),
             Some(Pending::Transfer(_)) => self.handle_transfer_reply(reply),
             Some(Pending::Command(_)) if reply.is_preliminary() => self.tell(reply),
+            Some(Pending::Ascii(_)) if reply.is_preliminary() => {}
+            Some(Pending::Ascii(_)) => self.handle_ascii_reply(reply),
             Some(Pending::Locate) if reply.is_preliminary() => {}
             Some(Pending::Locate) => self.handle_location(&reply),
             Some(Pending::Nudge) => {
@@ -402,6 +459,9 @@ impl Dialogue {
         match waiting {
             Waiting::Nothing => {}
             Waiting::Command => self.give_up(SessionEnd::IdleTimeout, "Idle for too long."),
+            Waiting::Handshake => {
+                self.give_up(SessionEnd::HandshakeTimeout, "No TLS handshake in time.");
+            }
             Waiting::Login => self.give_up(SessionEnd::LoginTimeout, "No login in time."),
             Waiting::Reply | Waiting::Settle => {
                 self.give_up(SessionEnd::ReplyTimeout, "The FTP server does not answer.");
@@ -433,11 +493,16 @@ impl Dialogue {
         if self.link.is_resuming() {
             return Waiting::Resume;
         }
+        if self.protection.is_securing() {
+            return Waiting::Handshake;
+        }
         match self.pending.front() {
             Some(Pending::Passive(request)) if request.is_pausing() => request.waiting(),
             _ if !self.logged_in => Waiting::Login,
             None => Waiting::Command,
-            Some(Pending::Command(_) | Pending::Locate | Pending::Nudge) => Waiting::Reply,
+            Some(Pending::Ascii(_) | Pending::Command(_) | Pending::Locate | Pending::Nudge) => {
+                Waiting::Reply
+            }
             Some(Pending::Passive(request)) => request.waiting(),
             Some(Pending::Transfer(transfer)) => transfer.waiting(),
         }
@@ -447,7 +512,7 @@ impl Dialogue {
     /// client's death must be seen.
     pub fn wants_line(&self) -> bool {
         let room = self.queue.len() < QUEUE_LIMIT && self.queued_bytes < QUEUE_BYTES_LIMIT / 2;
-        !self.closed && (room || self.in_transfer())
+        !self.closed && !self.protection.is_securing() && (room || self.in_transfer())
     }
 
     /// Whether nothing is in flight: neither a command nor a transfer.
@@ -487,9 +552,13 @@ impl Dialogue {
     /// Answers a command or sends it upstream. Read it top to bottom: this is what the gateway
     /// does to FTP; every other verb passes through.
     fn start(&mut self, command: Command) {
-        if self.refuse_lost(&command) {
+        if self.refuse_lost(&command)
+            || self.refuse_unsecured(&command)
+            || self.refuse_ascii(&command)
+        {
             return;
         }
+        self.protection.note(command.verb());
         match command.verb() {
             Verb::Pasv => self.start_pasv(command),
             Verb::Epsv => self.start_epsv(command),
@@ -497,10 +566,20 @@ impl Dialogue {
                 self.answer(221, "Goodbye.");
                 self.close(SessionEnd::Quit);
             }
-            Verb::Port | Verb::Eprt | Verb::Lprt => {
-                self.answer(502, "Active mode is not offered here; use PASV or EPSV.");
-            }
-            Verb::Auth => self.answer(502, "TLS is not offered here."),
+            Verb::Port | Verb::Eprt => self.start_port(command),
+            Verb::Lprt => self.answer(502, "LPRT and LPSV are not offered here; use EPRT or EPSV."),
+            Verb::Auth => self.start_auth(&command),
+            Verb::Pbsz => self.start_pbsz(&command),
+            Verb::Prot => self.start_prot(&command),
+            // RFC 4217 10.3: a control connection in the clear again could be tampered with.
+            Verb::Ccc if self.protection.is_secured() => self.answer(534, "TLS stays on here."),
+            Verb::Ccc => self.answer(533, "There is no TLS to end."),
+            Verb::Secure => self.answer(502, "No security mechanism but TLS is known here."),
+            Verb::Type => self.start_type(command),
+            Verb::Help => match feat::help(&command, self.offer()) {
+                Some(reply) => self.tell(reply),
+                None => self.forward(command),
+            },
             // In block mode the end of data is not the end of the connection (RFC 959 3.4).
             Verb::Mode if !command.argument().trim_ascii().eq_ignore_ascii_case(b"S") => {
                 self.answer(504, "Only stream mode (MODE S) is offered here.");
@@ -551,14 +630,33 @@ impl Dialogue {
             Verb::Rein => {
                 self.logged_in &= !reply.is_positive();
                 self.epsv_all &= !reply.is_positive();
+                self.ascii &= !reply.is_positive();
                 self.tell(reply);
             }
-            Verb::Feat => self.tell(feat::edit(reply)),
+            Verb::Type => {
+                self.ascii &= !reply.is_positive();
+                self.tell(reply);
+            }
+            Verb::Stru | Verb::Mode => {
+                let reply = self.representation_reply(command, reply);
+                self.tell(reply);
+            }
+            Verb::Feat => self.tell(feat::edit(reply, self.offer())),
+            Verb::Help => self.tell(feat::edit_help(command, reply, self.offer())),
             Verb::Quit => {
                 self.tell(reply);
                 self.close(SessionEnd::Quit);
             }
             _ => self.tell(reply),
+        }
+    }
+
+    /// What FEAT and HELP may say.
+    fn offer(&self) -> Offer {
+        Offer {
+            active: self.terms.active,
+            tls: self.terms.security.offered,
+            auth: !self.terms.security.implicit,
         }
     }
 

@@ -1,4 +1,5 @@
-//! PASV and EPSV: towards the upstream whichever it speaks, towards the client our own port.
+//! PASV and EPSV: towards the upstream whichever it speaks, towards the client our own port. The
+//! upstream is asked the same way when the client uses active mode.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -20,7 +21,7 @@ pub struct DataTarget {
     pub announced_host: Option<Ipv4Addr>,
 }
 
-/// A PASV or EPSV in flight.
+/// A PASV or EPSV, PORT or EPRT in flight.
 #[derive(Debug)]
 pub(super) struct PassiveRequest {
     /// What the client sent.
@@ -117,7 +118,7 @@ impl Dialogue {
     }
 
     /// A second PASV takes back the first; then the upstream is asked for a port.
-    fn ask_upstream(&mut self, command: Command) {
+    pub(super) fn ask_upstream(&mut self, command: Command) {
         if self.await_upstream(&command) {
             return;
         }
@@ -154,7 +155,7 @@ impl Dialogue {
         if let Some(target) = target {
             if self.terms.upstream_ports.contains(&target.port) {
                 request.stage = Stage::Reserving;
-                self.actions.push_back(Action::ReservePort(target));
+                self.open_channel(target);
             } else {
                 self.finish_passive(Reply::new(
                     425,
@@ -176,6 +177,19 @@ impl Dialogue {
             request.stage = Stage::Pausing;
         } else {
             self.finish_passive(reply);
+        }
+    }
+
+    /// The upstream has a port for the data connection that the client asked for.
+    fn open_channel(&mut self, target: DataTarget) {
+        let Some(Pending::Passive(request)) = self.pending.front() else { return };
+        let command = request.command.clone();
+        if matches!(command.verb(), Verb::Port | Verb::Eprt) {
+            self.promise_callback(&command, target);
+            let text = format!("{} command successful.", command.verb().as_str());
+            self.finish_passive(Reply::new(200, &text));
+        } else {
+            self.actions.push_back(Action::ReservePort(target));
         }
     }
 

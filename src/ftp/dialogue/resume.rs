@@ -334,6 +334,7 @@ impl Dialogue {
                     451,
                     "The connection to the FTP server was lost; it is not known whether this command took effect.",
                 ),
+                Pending::Ascii(command) => again.push(command),
                 Pending::Passive(request) => {
                     self.actions.push_back(Action::ResetData);
                     again.push(request.into_command());

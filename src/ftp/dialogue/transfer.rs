@@ -81,6 +81,11 @@ impl DataFailure {
     pub const ALL: [Self; 6] =
         [Self::Client, Self::Idle, Self::NoTls, Self::NotResumed, Self::Truncated, Self::Upstream];
 
+    /// Whether the client's side broke.
+    pub fn is_clients(self) -> bool {
+        !matches!(self, Self::Idle | Self::Upstream)
+    }
+
     /// The side that broke, or how the client broke TLS, for metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -94,12 +99,24 @@ impl DataFailure {
     }
 }
 
+/// How a transfer's bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Course {
+    /// From whom to whom.
+    pub direction: Direction,
+    /// With line ends translated.
+    pub ascii: bool,
+    /// Within TLS at the client's end.
+    pub private: bool,
+}
+
 /// A transfer command in flight.
 #[derive(Debug)]
 pub(super) struct Transfer {
     verb: Verb,
     path: Vec<u8>,
     direction: Direction,
+    ascii: bool,
     data: DataState,
     /// The size that ALLO announced for it.
     announced: Option<u64>,
@@ -111,6 +128,8 @@ pub(super) struct Transfer {
     late: Vec<Reply>,
     /// Why it failed, once it has.
     cause: Option<Outcome>,
+    /// What the client is told of that, if we know better than the upstream.
+    verdict: Option<&'static str>,
     /// The client already has its final reply; the upstream's will be swallowed.
     answered: bool,
     /// The upstream's data connection was open, so the upstream knows that it is no more.
@@ -176,7 +195,11 @@ impl Dialogue {
         {
             transfer.data = DataState::Running;
             transfer.connected = true;
-            self.actions.push_back(Action::Relay(transfer.direction));
+            self.actions.push_back(Action::Relay(Course {
+                direction: transfer.direction,
+                ascii: transfer.ascii,
+                private: self.protection.private,
+            }));
         } else if let Some(Pending::Transfer(transfer)) = self.pending.front_mut() {
             // Aborted meanwhile.
             transfer.connected = true;
@@ -210,7 +233,8 @@ impl Dialogue {
 
     /// The sender has closed in order and every one of its `bytes` has been delivered. The driver
     /// must have handed over all that the client's control connection holds before it says so: a
-    /// client that dies sends FIN on both, the control connection's first.
+    /// client that dies sends FIN on both, the control connection's first. `bytes` are those that
+    /// the sender sent, before any translation.
     pub fn handle_data_ended(&mut self, bytes: u64) {
         let client_gone = self.client_closed && !self.quit;
         let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else { return };
@@ -231,13 +255,22 @@ impl Dialogue {
 
     /// The relay stopped short.
     pub fn handle_data_failed(&mut self, failure: DataFailure) {
+        let verdict = match failure {
+            DataFailure::NoTls => Some("Can't open data connection: no TLS handshake on it."),
+            DataFailure::NotResumed => Some(
+                "Can't open data connection: it must resume the TLS session of the control connection.",
+            ),
+            _ => None,
+        };
+        if let Some(Pending::Transfer(transfer)) = self.pending.front_mut()
+            && transfer.data == DataState::Running
+        {
+            transfer.verdict = verdict;
+        }
         self.fail_transfer(match failure {
-            DataFailure::Client
-            | DataFailure::NoTls
-            | DataFailure::NotResumed
-            | DataFailure::Truncated => Outcome::ClientFailed,
             DataFailure::Idle => Outcome::GatewayFailed,
             DataFailure::Upstream => Outcome::UpstreamFailed,
+            _ => Outcome::ClientFailed,
         });
         self.settle();
         self.pump();
@@ -247,7 +280,11 @@ impl Dialogue {
         if self.channel == Channel::Absent {
             self.restart = 0;
             self.announced = None;
-            return self.refuse_transfer(&command, 425, "Use PASV or EPSV first.");
+            let why = match self.terms.active {
+                true => "Use PASV, EPSV, PORT or EPRT first.",
+                false => "Use PASV or EPSV first.",
+            };
+            return self.refuse_transfer(&command, 425, why);
         }
         if self.await_upstream(&command) {
             return;
@@ -261,18 +298,25 @@ impl Dialogue {
             verb: command.verb(),
             path: command.argument().to_vec(),
             direction,
+            ascii: self.ascii && direction != Direction::Listing,
             data: DataState::Waiting,
             announced,
             preliminary: false,
             held: None,
             late: Vec::new(),
             cause: None,
+            verdict: None,
             answered: false,
             connected: false,
             nudged: false,
         }));
-        if self.channel == Channel::Open {
-            self.handle_data_opened();
+        match self.channel {
+            Channel::Open => self.handle_data_opened(),
+            Channel::Callback => {
+                self.channel = Channel::Ready;
+                self.actions.push_back(Action::CallBack);
+            }
+            Channel::Absent | Channel::Ready | Channel::Refused => {}
         }
     }
 
@@ -455,6 +499,9 @@ impl Dialogue {
                     }
                 }
             };
+            if let Some(why) = transfer.verdict {
+                reply = Reply::new(425, why);
+            }
             self.audit(transfer.verb, transfer.path, outcome, Some(reply.code()));
             self.tell(reply);
         }

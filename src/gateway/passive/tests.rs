@@ -45,7 +45,7 @@ impl Served {
     }
 
     async fn connect(&self, client: IpAddr, port: u16) -> TcpStream {
-        data_socket::dial(SocketAddr::new(self.ip, port), client, LONG).await.unwrap()
+        data_socket::dial(SocketAddr::new(self.ip, port), client, 0, LONG).await.unwrap()
     }
 }
 

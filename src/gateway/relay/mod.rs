@@ -5,25 +5,29 @@
 //! before it is in the receiver's socket. Sending FIN on is left to the caller, who may know
 //! better; after anything else the caller drops both streams, which resets them.
 //!
-//! A small file is copied through a small buffer. Once a transfer turns out to be bulk, its bytes
+//! Bytes that are the same on both sides go straight: a small file is copied through a small buffer. Once a transfer turns out to be bulk, its bytes
 //! are spliced through a large pipe and never enter this process, or, where no large pipe can be
-//! had, copied through a large buffer.
+//! had, copied through a large buffer. Bytes that must be worked on, because of TLS or of ASCII
+//! type, take the way of `work`.
 
 mod copy;
 mod splice;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::{coop, yield_now};
 use tokio::time::sleep;
 
 pub(super) use splice::PipeBudget;
+pub(super) use work::work;
 
 /// A transfer of more bytes than this is bulk.
 const BULK: u64 = 128 * 1024;
@@ -54,9 +58,13 @@ pub(super) async fn relay(
     relay_with(BULK, from, to, pipes, idle, progress).await
 }
 
-/// How many bytes a relay has put into the receiver's socket; to be read while it runs.
+/// How far a relay is; to be read while it runs.
 #[derive(Debug, Default)]
-pub(super) struct Progress(AtomicU64);
+pub(super) struct Progress {
+    received: AtomicU64,
+    delivered: AtomicU64,
+    moved: AtomicU64,
+}
 
 /// Why a relay stopped before the sender's FIN.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +78,10 @@ pub(super) enum RelayError {
     /// The receiver's connection broke.
     #[error("the receiver's data connection broke: {0}")]
     To(#[source] io::Error),
+    /// The sender's FIN came without the close_notify that TLS ends with: anybody between it and us
+    /// may have made it.
+    #[error("the sender's data connection ended without close_notify")]
+    Truncated,
 }
 
 /// Where a relay broke.
@@ -81,6 +93,8 @@ pub(super) enum End {
     Idle,
     /// At the receiver.
     To,
+    /// At the sender, whose end proves nothing.
+    Truncated,
 }
 
 /// [`relay`] with its own idea of what is bulk: 0 splices from the first byte, `u64::MAX` always
@@ -93,10 +107,10 @@ async fn relay_with(
     idle: Duration,
     progress: &Progress,
 ) -> Result<(), RelayError> {
-    let mut course = Course { from, to, progress, from_ended: false, turn: 0 };
+    let mut passage = Passage::new(from, to, progress);
     tokio::select! {
         biased;
-        result = course.run(bulk, pipes) => result,
+        result = passage.run(bulk, pipes) => result,
         () = stalled(progress, idle) => Err(RelayError::Idle(idle)),
     }
 }
@@ -104,17 +118,17 @@ async fn relay_with(
 /// Resolves when `progress` has stood still for `idle`. It looks a few times in that time, so
 /// that a byte costs no timer.
 async fn stalled(progress: &Progress, idle: Duration) {
-    let (mut seen, mut quiet) = (progress.bytes(), 0);
+    let (mut seen, mut quiet) = (progress.moved(), 0);
     while quiet < IDLE_TICKS {
         sleep(idle / IDLE_TICKS).await;
-        let bytes = progress.bytes();
-        quiet = if bytes == seen { quiet + 1 } else { 0 };
-        seen = bytes;
+        let moved = progress.moved();
+        quiet = if moved == seen { quiet + 1 } else { 0 };
+        seen = moved;
     }
 }
 
 /// Resolves when the kernel reports an error on `stream`, such as a reset.
-async fn broken(stream: &TcpStream) -> io::Error {
+pub(super) async fn broken(stream: &TcpStream) -> io::Error {
     loop {
         if let Err(error) = stream.ready(Interest::ERROR).await {
             return error;
@@ -130,6 +144,16 @@ async fn broken(stream: &TcpStream) -> io::Error {
     }
 }
 
+/// Asks the kernel whether a socket takes bytes; what the runtime remembers of it is older than the
+/// last write. A broken one takes them, and says so when it gets them.
+fn has_room(stream: &TcpStream) -> io::Result<()> {
+    let mut asked = [PollFd::new(stream, PollFlags::OUT)];
+    match poll(&mut asked, Some(&Timespec::default()))? {
+        0 => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
+    }
+}
+
 /// Why a part of a relay came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
@@ -140,7 +164,7 @@ enum Stop {
 }
 
 /// One relay on its way.
-struct Course<'a> {
+struct Passage<'a> {
     from: &'a TcpStream,
     to: &'a TcpStream,
     progress: &'a Progress,
@@ -150,9 +174,13 @@ struct Course<'a> {
     turn: usize,
 }
 
-// === impl Course ===
+// === impl Passage ===
 
-impl Course<'_> {
+impl<'a> Passage<'a> {
+    fn new(from: &'a TcpStream, to: &'a TcpStream, progress: &'a Progress) -> Self {
+        Self { from, to, progress, from_ended: false, turn: 0 }
+    }
+
     async fn run(&mut self, bulk: u64, pipes: &PipeBudget) -> Result<(), RelayError> {
         if bulk > 0 && copy::copy(self, SMALL_BUFFER, bulk).await? == Stop::Fin {
             return Ok(());
@@ -163,24 +191,30 @@ impl Course<'_> {
         }
     }
 
-    /// Reads by `read` as soon as the sender has something; 0 is its FIN.
+    /// Reads by `read` as soon as the sender has something; 0 is its FIN. What the bytes are worth
+    /// is the caller's to count.
     async fn receive(
         &mut self,
         mut read: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Result<usize, RelayError> {
         loop {
             match read(self.from) {
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => {
+                    self.progress.stir(bytes);
+                    return Ok(bytes);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable().await?,
                 Err(error) => return Err(RelayError::From(error)),
             }
         }
     }
 
-    /// Writes by `write`, which is told how many bytes have gone, until `bytes` have.
+    /// Writes by `write`, which is told how many bytes have gone, until `bytes` have. They carry
+    /// `payload` bytes of the file.
     async fn deliver(
         &mut self,
         bytes: usize,
+        payload: usize,
         mut write: impl FnMut(&TcpStream, usize) -> io::Result<usize>,
     ) -> Result<(), RelayError> {
         let mut gone = 0;
@@ -188,8 +222,10 @@ impl Course<'_> {
             match write(self.to, gone) {
                 Ok(0) => return Err(RelayError::To(io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
+                    let before = gone.min(payload);
                     gone += written;
-                    self.progress.add(written);
+                    self.progress.deliver(gone.min(payload).saturating_sub(before));
+                    self.progress.stir(written);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
                 Err(error) => return Err(RelayError::To(error)),
@@ -197,6 +233,17 @@ impl Course<'_> {
         }
         self.give_way(bytes).await;
         Ok(())
+    }
+
+    /// Waits until the receiver's socket takes some more bytes at once.
+    async fn room(&mut self) -> Result<(), RelayError> {
+        loop {
+            match self.to.try_io(Interest::WRITABLE, || has_room(self.to)) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(RelayError::To(error)),
+            }
+        }
     }
 
     async fn readable(&mut self) -> Result<(), RelayError> {
@@ -237,13 +284,32 @@ impl Course<'_> {
 // === impl Progress ===
 
 impl Progress {
-    /// Bytes so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+    /// Bytes of the file that the sender has sent.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
-    fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// Bytes of the file that are in the receiver's socket. In ASCII type the line ends make it
+    /// differ from what was received.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that have gone through either socket, for telling life from death only.
+    fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    fn receive(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn deliver(&self, bytes: usize) {
+        self.delivered.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn stir(&self, bytes: usize) {
+        self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -256,6 +322,7 @@ impl RelayError {
             Self::From(_) => End::From,
             Self::Idle(_) => End::Idle,
             Self::To(_) => End::To,
+            Self::Truncated => End::Truncated,
         }
     }
 }

@@ -10,7 +10,7 @@ use rustix::pipe::{
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::{Course, RelayError};
+use super::{Passage, RelayError};
 
 /// The pipe of a relay while there is plenty: the most that an unprivileged process may have.
 const LARGE_PIPE: usize = 1024 * 1024;
@@ -23,13 +23,16 @@ const ALL_PIPES: usize = 48 * 1024 * 1024;
 /// Moves bytes through `pipe` until the sender's FIN.
 ///
 /// The pipe is empty whenever we read, so EAGAIN can only mean that the socket has nothing.
-pub(super) async fn splice(course: &mut Course<'_>, pipe: &Pipe<'_>) -> Result<(), RelayError> {
+pub(super) async fn splice(passage: &mut Passage<'_>, pipe: &Pipe<'_>) -> Result<(), RelayError> {
     loop {
-        let bytes = course.receive(|from| pipe.fill(from)).await?;
+        let bytes = passage.receive(|from| pipe.fill(from)).await?;
         if bytes == 0 {
             return Ok(());
         }
-        course.deliver(bytes, |to, gone| pipe.empty(to, bytes.saturating_sub(gone))).await?;
+        passage.progress.receive(bytes);
+        passage
+            .deliver(bytes, bytes, |to, gone| pipe.empty(to, bytes.saturating_sub(gone)))
+            .await?;
     }
 }
 

@@ -94,7 +94,8 @@ impl Line {
 /// An accepted and a dialled data connection.
 async fn connection() -> (TcpStream, TcpStream) {
     let listener = data_socket::listen(LOCALHOST, 0, 16).unwrap();
-    let dialled = data_socket::dial(listener.local_addr().unwrap(), LOCALHOST, LONG).await.unwrap();
+    let dialled =
+        data_socket::dial(listener.local_addr().unwrap(), LOCALHOST, 0, LONG).await.unwrap();
     (listener.accept().await.unwrap().0, dialled)
 }
 
@@ -312,7 +313,7 @@ async fn bytes_that_move_now_and_then_are_not_idle() {
     let dribble = async {
         for _ in 0..10 {
             sleep(idle * 9 / 10).await;
-            progress.add(1);
+            progress.stir(1);
         }
         std::future::pending::<()>().await;
     };
@@ -331,7 +332,7 @@ async fn only_bulk_takes_a_pipe_and_a_dropped_relay_gives_it_back() {
     let moved = |target: usize| {
         let (pipes, progress) = (&pipes, &progress);
         async move {
-            while progress.bytes() < target as u64 {
+            while progress.delivered() < target as u64 {
                 yield_now().await;
             }
             pipes.left()

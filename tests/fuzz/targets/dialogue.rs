@@ -2,7 +2,7 @@
 #![no_main]
 
 use ftpgate::ftp::command::{Command, Direction, Verb};
-use ftpgate::ftp::dialogue::{Action, DataFailure, Dialogue, Outcome, SessionEnd, Terms};
+use ftpgate::ftp::dialogue::{Action, DataFailure, Dialogue, Outcome, Security, SessionEnd, Terms};
 use ftpgate::ftp::line::Lines;
 use ftpgate::ftp::reply::Replies;
 use libfuzzer_sys::fuzz_target;
@@ -21,7 +21,7 @@ fuzz_target!(|input: Vec<(u8, Vec<u8>)>| {
 
 fn step((kind, bytes): (u8, Vec<u8>)) -> Step {
     let line = |text: &str| format!("{text}\r\n").into_bytes();
-    match kind % 33 {
+    match kind % 40 {
         0 => Step::Client(bytes),
         1 => Step::Upstream(bytes),
         2 => Step::ClientClosed,
@@ -48,6 +48,13 @@ fn step((kind, bytes): (u8, Vec<u8>)) -> Step {
         28 => Step::Upstream(line("250 ok")),
         30 => Step::Client(line("REST 9\r\nCWD /a")),
         31 => Step::Upstream(line("350 go\r\n250 ok")),
+        32 => Step::Unreachable,
+        33 => Step::Secured,
+        34 => Step::Client(line("AUTH TLS")),
+        35 => Step::Client(line("PBSZ 0\r\nPROT P")),
+        36 => Step::Client(line("PORT 127,0,0,1,200,1")),
+        37 => Step::Client(line("TYPE A")),
+        38 => Step::Failed(DataFailure::NotResumed),
         _ => Step::Upstream(line("426 cut")),
     }
 }

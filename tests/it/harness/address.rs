@@ -25,3 +25,11 @@ pub(crate) fn unused() -> Ipv4Addr {
         }
     }
 }
+
+/// Sixteen ports that no other test of this process has, for `::1`, which is one address only.
+pub(crate) fn unused_ports() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Below the ephemeral ports.
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() % 97;
+    u16::try_from(22_000 + number % 640 * 16).unwrap()
+}

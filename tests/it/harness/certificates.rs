@@ -77,6 +77,12 @@ impl Authority {
 }
 
 impl Certificate {
+    /// The lines of a gateway's `[tls]`.
+    pub(crate) fn settings(&self) -> String {
+        let (certificate, key) = (self.certificate.display(), self.key.display());
+        format!("certificate = \"{certificate}\"\nkey = \"{key}\"")
+    }
+
     fn new(certificate: &str, key: &str) -> Self {
         let directory = TempDir::with_prefix("ftpgate-certificate-").unwrap();
         // Servers that have dropped their privileges must still get at the certificate.

@@ -22,8 +22,20 @@ pub(crate) enum Client {
 /// How it asks for a data connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
+    Eprt,
     Epsv,
     Pasv,
+    Port,
+}
+
+/// Whether it speaks TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tls<'a> {
+    Off,
+    /// By AUTH TLS, with data protected, trusting this authority's certificate.
+    Explicit(&'a Path),
+    /// From the first byte.
+    Implicit(&'a Path),
 }
 
 /// What it is to do, with paths relative to the login directory.
@@ -65,6 +77,30 @@ pub(crate) struct Target<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) user: &'a str,
     pub(crate) mode: Mode,
+    /// In TYPE A; uploads and downloads only.
+    pub(crate) ascii: bool,
+    pub(crate) tls: Tls<'a>,
+}
+
+impl<'a> Target<'a> {
+    /// In the clear, and in TYPE I.
+    pub(crate) fn new(address: SocketAddr, user: &'a str, mode: Mode) -> Self {
+        Self { address, user, mode, ascii: false, tls: Tls::Off }
+    }
+}
+
+impl Tls<'_> {
+    /// The certificate that is trusted.
+    fn authority(self) -> Option<String> {
+        match self {
+            Self::Off => None,
+            Self::Explicit(path) | Self::Implicit(path) => Some(path.display().to_string()),
+        }
+    }
+
+    fn scheme(self) -> &'static str {
+        if matches!(self, Self::Implicit(_)) { "ftps" } else { "ftp" }
+    }
 }
 
 impl Client {
@@ -76,6 +112,20 @@ impl Client {
             Self::Ftplib => "ftplib",
             Self::Lftp => "lftp",
             Self::Tnftp => "tnftp",
+        }
+    }
+
+    /// Whether it has that mode with that kind of address, and TLS if asked for.
+    pub(crate) fn can(self, target: Target<'_>) -> bool {
+        let ipv6 = target.address.is_ipv6();
+        match (self, target.mode) {
+            // It knows no TLS.
+            (Self::Tnftp, _) if target.tls != Tls::Off => false,
+            // These are for IPv4 only.
+            (_, Mode::Pasv | Mode::Port) => !ipv6,
+            // It says EPRT with IPv6 only.
+            (Self::Lftp, Mode::Eprt) => ipv6,
+            _ => true,
         }
     }
 
@@ -136,8 +186,18 @@ fn curl(target: Target<'_>, operation: Operation<'_>) -> Command {
     let mut curl = limited("curl");
     // By itself curl does not go where 227 points.
     curl.args(["-q", "-sS", "--no-ftp-skip-pasv-ip", "-u", &format!("{}:{PASSWORD}", target.user)]);
-    if target.mode == Mode::Pasv {
-        curl.arg("--disable-epsv");
+    match target.mode {
+        Mode::Epsv => {}
+        Mode::Pasv => drop(curl.arg("--disable-epsv")),
+        Mode::Eprt => drop(curl.args(["--ftp-port", "-"])),
+        Mode::Port => drop(curl.args(["--ftp-port", "-", "--disable-eprt"])),
+    }
+    if let Some(authority) = target.tls.authority() {
+        curl.args(["--ssl-reqd", "--cacert", &authority]);
+    }
+    if target.ascii {
+        // By itself it translates what it downloads only.
+        curl.args(["--use-ascii", "--crlf"]);
     }
     let url = |path: &str| {
         let path: String = path
@@ -149,7 +209,7 @@ fn curl(target: Target<'_>, operation: Operation<'_>) -> Command {
                 _ => format!("%{byte:02X}"),
             })
             .collect();
-        format!("ftp://{}/{path}", target.address)
+        format!("{}://{}/{path}", target.tls.scheme(), target.address)
     };
     // Without a file to fetch, curl still wants to look at a directory.
     let quote = |curl: &mut Command, lines: &[String]| {
@@ -192,9 +252,17 @@ fn curl(target: Target<'_>, operation: Operation<'_>) -> Command {
 
 fn lftp(target: Target<'_>, operation: Operation<'_>) -> String {
     let epsv = target.mode == Mode::Epsv;
+    let passive = matches!(target.mode, Mode::Epsv | Mode::Pasv);
+    let ascii = if target.ascii { "-a " } else { "" };
+    let tls = match target.tls.authority() {
+        None => "set ftp:ssl-allow no\n".to_owned(),
+        Some(authority) => format!(
+            "set ftp:ssl-force yes\nset ftp:ssl-protect-data yes\nset ssl:ca-file \"{authority}\"\n"
+        ),
+    };
     let settings = format!(
-        "set cmd:fail-exit yes\nset net:max-retries 1\nset net:timeout 20\nset ftp:ssl-allow no\n\
-         set ftp:fix-pasv-address no\nset ftp:prefer-epsv {epsv}\nset ftp:use-mdtm no\n\
+        "set cmd:fail-exit yes\nset net:max-retries 1\nset net:timeout 20\n{tls}\
+         set ftp:passive-mode {passive}\nset ftp:fix-pasv-address no\nset ftp:prefer-epsv {epsv}\nset ftp:use-mdtm no\n\
          set ftp:use-mlsd {mlsd}\nset ftp:charset UTF-8\nset file:charset UTF-8\nset cmd:interactive no\n",
         mlsd = matches!(operation, Operation::Mlsd(_)),
     );
@@ -204,7 +272,7 @@ fn lftp(target: Target<'_>, operation: Operation<'_>) -> String {
         }
         Operation::Delete(path) => format!("rm \"{path}\""),
         Operation::Download { remote, local } => {
-            format!("get \"{remote}\" -o \"{}\"", local.display())
+            format!("get {ascii}\"{remote}\" -o \"{}\"", local.display())
         }
         Operation::List(path) => format!("ls \"{path}/\""),
         Operation::MakeDirectory(path) => format!("mkdir \"{path}\""),
@@ -216,15 +284,17 @@ fn lftp(target: Target<'_>, operation: Operation<'_>) -> String {
             format!("get -c \"{remote}\" -o \"{}\"", local.display())
         }
         Operation::Upload { local, remote } => {
-            format!("put \"{}\" -o \"{remote}\"", local.display())
+            format!("put {ascii}\"{}\" -o \"{remote}\"", local.display())
         }
     };
     // So that its commands can be seen.
     let debug =
         if matches!(operation, Operation::Mlsd(_)) { "debug -o /dev/stdout 5\n" } else { "" };
     format!(
-        "{settings}{debug}open -u {},{PASSWORD} ftp://{}\n{line}\n",
-        target.user, target.address
+        "{settings}{debug}open -u {},{PASSWORD} {}://{}\n{line}\n",
+        target.user,
+        target.tls.scheme(),
+        target.address
     )
 }
 
@@ -255,9 +325,14 @@ fn tnftp_script(target: Target<'_>, operation: Operation<'_>) -> String {
         Operation::Upload { local, remote } => format!("put \"{}\" \"{remote}\"", local.display()),
     };
     // EPSV is its default, and a word of its own turns it off.
-    let epsv = if target.mode == Mode::Pasv { "epsv4\n" } else { "" };
+    let epsv = match (target.mode, target.address.is_ipv6()) {
+        (Mode::Pasv | Mode::Port, false) => "epsv4\n",
+        _ => "",
+    };
+    let active = if matches!(target.mode, Mode::Port | Mode::Eprt) { "passive off\n" } else { "" };
+    let kind = if target.ascii { "ascii" } else { "binary" };
     format!(
-        "open {} {}\nuser {} {PASSWORD}\nbinary\n{epsv}{line}\nquit\n",
+        "open {} {}\nuser {} {PASSWORD}\n{kind}\n{epsv}{active}{line}\nquit\n",
         target.address.ip(),
         target.address.port(),
         target.user
@@ -266,9 +341,12 @@ fn tnftp_script(target: Target<'_>, operation: Operation<'_>) -> String {
 
 fn ftplib(target: Target<'_>, operation: Operation<'_>) -> Command {
     let (host, port) = (target.address.ip().to_string(), target.address.port().to_string());
-    let mode = if target.mode == Mode::Epsv { "EPSV" } else { "PASV" };
+    let mode = format!("{:?}", target.mode).to_uppercase();
+    let kind = if target.ascii { "ascii" } else { "binary" };
+    let tls = target.tls.authority().unwrap_or_default();
     let mut python = limited("/usr/bin/python3");
-    python.args(["-", &host, &port, target.user, PASSWORD, mode]);
+    python.args(["-", &host, &port, target.user, PASSWORD, &mode, kind]);
+    python.args([target.tls.scheme(), &tls]);
     match operation {
         Operation::Append { local, remote } => python.arg("append").arg(local).arg(remote),
         Operation::Delete(path) => python.args(["delete", path]),
@@ -285,10 +363,10 @@ fn ftplib(target: Target<'_>, operation: Operation<'_>) -> Command {
     python
 }
 
-/// Arguments: host, port, user, password, EPSV or PASV, operation, its arguments.
+/// Arguments: host, port, user, password, mode, type, scheme, authority, operation, its arguments.
 const FTPLIB: &str = r#"
-import ftplib, os, sys
-host, port, user, password, mode, operation, *paths = sys.argv[1:]
+import ftplib, os, socket, ssl, sys
+host, port, user, password, mode, kind, scheme, authority, operation, *paths = sys.argv[1:]
 
 class Client(ftplib.FTP):
     # By itself ftplib does not go where 227 points.
@@ -299,14 +377,49 @@ class Client(ftplib.FTP):
             return super().makepasv()
         return ftplib.parse229(self.sendcmd("EPSV"), self.sock.getpeername())
 
-ftp = Client(timeout=30)
+    def sendport(self, host, port):
+        if mode == "PORT":
+            return super().sendport(host, port)
+        return self.sendeprt(host, port)
+
+class Secure(Client, ftplib.FTP_TLS):
+    implicit = scheme == "ftps"
+    _sock = None
+
+    @property
+    def sock(self):
+        return self._sock
+
+    @sock.setter
+    def sock(self, value):
+        if self.implicit and value is not None and not isinstance(value, ssl.SSLSocket):
+            value = self.context.wrap_socket(value, server_hostname=self.host)
+        self._sock = value
+
+    # By itself ftplib begins a TLS session of its own for each data connection.
+    def ntransfercmd(self, cmd, rest=None):
+        conn, size = ftplib.FTP.ntransfercmd(self, cmd, rest)
+        return self.context.wrap_socket(conn, server_hostname=self.host, session=self.sock.session), size
+
+if authority:
+    ftp = Secure(timeout=30, context=ssl.create_default_context(cafile=authority))
+else:
+    ftp = Client(timeout=30)
+ftp.set_pasv(mode in ("EPSV", "PASV"))
 ftp.connect(host, int(port))
+if authority:
+    if scheme == "ftp":
+        ftp.auth()
+    ftp.prot_p()
 ftp.login(user, password)
 match operation:
     case "append":
         ftp.storbinary("APPE " + paths[1], open(paths[0], "rb"))
     case "delete":
         ftp.delete(paths[0])
+    case "download" if kind == "ascii":
+        with open(paths[1], "w", newline="\n") as local:
+            ftp.retrlines("RETR " + paths[0], lambda line: print(line, file=local))
     case "download":
         ftp.retrbinary("RETR " + paths[0], open(paths[1], "wb").write, 1 << 20)
     case "list":
@@ -323,6 +436,8 @@ match operation:
         ftp.rename(*paths)
     case "resume":
         ftp.retrbinary("RETR " + paths[0], open(paths[1], "ab").write, 1 << 20, os.path.getsize(paths[1]))
+    case "upload" if kind == "ascii":
+        ftp.storlines("STOR " + paths[1], open(paths[0], "rb"))
     case "upload":
         ftp.storbinary("STOR " + paths[1], open(paths[0], "rb"), 1 << 20)
 ftp.quit()

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::certificates::{Authority, Certificate};
 use super::dns::Dns;
 use super::namespace::{Namespace, Network as _};
 use super::process::Process;
@@ -24,6 +25,8 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     http: SocketAddr,
     audit: PathBuf,
+    /// What its clients are shown, if it speaks TLS.
+    pub(crate) certificate: Option<Certificate>,
     process: Process,
     directory: TempDir,
 }
@@ -33,6 +36,12 @@ pub(crate) struct Gateway {
 pub(crate) struct GatewayOptions<'a> {
     inside: Option<&'a Namespace>,
     everywhere: bool,
+    /// Who issues its certificate, if it needs one.
+    authority: Option<&'a Authority>,
+    /// Lines of its first listener.
+    listener: Vec<String>,
+    /// More listeners: a port of its address, or an address, and lines.
+    listeners: Vec<(String, String)>,
     /// Lines by section of the configuration.
     sections: BTreeMap<&'static str, Vec<String>>,
     /// Addresses or names, with their ports.
@@ -50,6 +59,24 @@ impl<'a> GatewayOptions<'a> {
     /// Listening at every address of its network, which had better be its own.
     pub(crate) fn everywhere(mut self) -> Self {
         self.everywhere = true;
+        self
+    }
+
+    /// With a certificate for its address and `::1`.
+    pub(crate) fn certified(mut self, authority: &'a Authority) -> Self {
+        self.authority = Some(authority);
+        self
+    }
+
+    /// A line of its listener, such as `active = false`.
+    pub(crate) fn listener(mut self, line: &str) -> Self {
+        self.listener.push(line.into());
+        self
+    }
+
+    /// One more listener, at that port of its address or at that address, with these lines.
+    pub(crate) fn also_listening(mut self, at: &str, lines: &str) -> Self {
+        self.listeners.push((at.into(), lines.into()));
         self
     }
 
@@ -96,7 +123,14 @@ impl<'a> GatewayOptions<'a> {
         let (listener, http) = (SocketAddr::new(host, 2121), SocketAddr::new(host, 9121));
         let audit = directory.path().join("audit.jsonl");
         let mut text = String::new();
-        let mut gateway = self
+        let certificate =
+            self.authority.map(|authority| authority.issue(&[&host.to_string(), "::1"]));
+        let settings = certificate.as_ref().map(Certificate::settings);
+        let mut gateway = match settings {
+            Some(settings) => self.set("tls", &settings),
+            None => self,
+        };
+        gateway = gateway
             .set("http", &format!("address = \"{http}\""))
             .set("audit", &format!("path = \"{}\"", audit.display()))
             // All that there is, as what must not be told must not be told at any level.
@@ -112,7 +146,11 @@ impl<'a> GatewayOptions<'a> {
             true => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), listener.port()),
             false => listener,
         };
-        text += &format!("[[listener]]\naddress = \"{bound}\"\n");
+        text += &format!("[[listener]]\naddress = \"{bound}\"\n{}\n", gateway.listener.join("\n"));
+        for (at, lines) in &gateway.listeners {
+            let at = if at.contains(':') { at.clone() } else { format!("{host}:{at}") };
+            text += &format!("[[listener]]\naddress = \"{at}\"\n{lines}\n");
+        }
         for endpoint in &gateway.endpoints {
             text += &format!("[[upstream.endpoint]]\naddress = \"{endpoint}\"\n");
         }
@@ -128,7 +166,7 @@ impl<'a> GatewayOptions<'a> {
             assert!(process.is_running(), "ftpgate has ended: {}", process.output());
             process.output().contains(&format!("listening: {bound}")).then_some(())
         });
-        Gateway { address: listener, http, audit, process, directory }
+        Gateway { address: listener, http, audit, certificate, process, directory }
     }
 }
 
@@ -143,6 +181,9 @@ impl Gateway {
         GatewayOptions {
             inside: None,
             everywhere: false,
+            authority: None,
+            listener: Vec::new(),
+            listeners: Vec::new(),
             sections: BTreeMap::new(),
             environment: BTreeMap::new(),
             endpoints: vec![endpoint.to_string()],
@@ -154,6 +195,9 @@ impl Gateway {
         let options = GatewayOptions {
             inside: None,
             everywhere: false,
+            authority: None,
+            listener: Vec::new(),
+            listeners: Vec::new(),
             sections: BTreeMap::new(),
             environment: BTreeMap::new(),
             endpoints: vec![endpoint.into()],

@@ -1,12 +1,13 @@
 //! The dialogue by script, and by chance.
 
+mod clients;
 mod resume;
 
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
 
-use super::judge::{LINE_LIMIT, Step, judge};
+use super::judge::{LINE_LIMIT, Step, judge, terms};
 use super::*;
 
 /// A dialogue under test. What it wants done is written as one line an action: `>` to the
@@ -20,14 +21,10 @@ impl Script {
         Self::with(|_| ())
     }
 
+    /// A listener that offers nothing but passive mode, and what `change` says.
     fn with(change: impl FnOnce(&mut Terms)) -> Self {
-        let mut terms = Terms {
-            client_ipv6: false,
-            passive_ipv4: true,
-            upstream_ipv6: false,
-            upstream_ports: 1024..=65535,
-            resume: true,
-        };
+        let security = Security::default();
+        let mut terms = Terms { security, active: false, translate_ascii: false, ..terms() };
         change(&mut terms);
         Self { dialogue: Dialogue::new(terms) }
     }
@@ -104,6 +101,14 @@ fn describe(action: &Action) -> String {
             )
         }
         Action::ReservePort(target) => format!("ReservePort({})", target.port),
+        Action::Relay(course) => {
+            let (ascii, private) = (course.ascii, course.private);
+            let extra = [(ascii, " in ASCII"), (private, " within TLS")];
+            let extra: String = extra.iter().filter(|it| it.0).map(|it| it.1).collect();
+            format!("Relay({:?}{extra})", course.direction)
+        }
+        Action::StartTls(bytes) => format!("StartTls({})", text(bytes)),
+        Action::AwaitTransfer { to, target } => format!("AwaitTransfer({to}, {})", target.port),
         Action::Login { accepted } => format!("Login({accepted})"),
         other => format!("{other:?}"),
     }
@@ -575,6 +580,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         "ACCT c",
         "SITE UMASK 7",
         "AUTH TLS",
+        "PBSZ 0",
+        "PROT P",
+        "CCC",
+        "PORT 127,0,0,1,200,1",
+        "EPRT |1|127.0.0.1|51201|",
+        "PORT 10,0,0,5,31,64",
+        "TYPE A",
+        "TYPE I",
+        "TYPE L 8",
+        "SIZE f",
+        "HELP",
         "MODE B",
         "REIN",
         "",
@@ -605,7 +621,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         "530 in",
         "550 no",
     ];
-    let failures = [DataFailure::Client, DataFailure::Idle, DataFailure::Upstream];
+    let failures = DataFailure::ALL;
     let line = |text: &str| format!("{text}\r\n").into_bytes();
     let step = prop_oneof![
         12 => proptest::sample::select(lines.to_vec()).prop_map(move |text| Step::Client(line(text))),
@@ -616,6 +632,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => proptest::sample::select(failures.to_vec()).prop_map(Step::Failed),
         1 => Just(Step::DialFailed),
         1 => Just(Step::Expired),
+        1 => Just(Step::Unreachable),
+        2 => Just(Step::Secured),
         4 => Just(Step::Reserved),
         1 => Just(Step::Exhausted),
         1 => Just(Step::Timeout),
@@ -631,6 +649,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         let (said, answer) = (Step::Client(line(said)), Step::Upstream(line(answer)));
         [said, answer].to_vec()
     };
+    let active = turn("PORT 127,0,0,1,200,1", "229 (|||8000|)");
+    let ascii = turn("TYPE A", "200 ok");
+    let secured = [
+        vec![Step::Client(line("AUTH TLS")), Step::Secured],
+        vec![Step::Client(line("PBSZ 0\r\nPROT P"))],
+    ]
+    .concat();
     let passive = [turn("PASV", "229 (|||8000|)"), vec![Step::Reserved]].concat();
     let login = turn("USER a\r\nPASS b", "331 pw\r\n230 in");
     let lost = [Step::UpstreamLost, Step::Client(line("NOOP"))].to_vec();
@@ -642,6 +667,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         turn("CWD /a", "250 ok"),
         turn("STOR f", "150 go"),
         passive.clone(),
+        active.clone(),
+        ascii.clone(),
         lost,
         back.to_vec(),
         resumed.clone(),
@@ -654,6 +681,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let openings = [
         Vec::new(),
         [login.clone(), passive.clone()].concat(),
+        [secured, login.clone(), ascii, active].concat(),
         [login, turn("REST 9", "350 go"), resumed, passive].concat(),
     ];
     let opening = proptest::sample::select(openings.to_vec());

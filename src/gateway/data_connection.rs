@@ -1,0 +1,145 @@
+//! One data connection and the TLS on it, if there is any.
+//!
+//! With TLS an end has two parts: close_notify, which only the peer itself can have said, and FIN,
+//! which anybody on the way can make. Neither goes out before the transfer is proven complete, and
+//! FIN never without close_notify before it; a connection that is dropped says neither.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, recv};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::data_socket;
+use crate::tls::Tls;
+use crate::upstream::SourceUse;
+
+/// How long a peer with TLS may take to close its side too. Its close_notify must find somebody,
+/// or a kernel that has nobody answers it with a reset, after which some systems forget what
+/// their program has not read yet.
+const PARTING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes read at once from a peer that should have nothing to say.
+const ASIDE_CHUNK: usize = 4096;
+/// Reads after which such a peer is not humoured further.
+const ASIDE_READS: usize = 64;
+
+/// Born with SO_LINGER 0: dropping it is a reset.
+pub(super) struct DataConnection {
+    pub(super) stream: TcpStream,
+    pub(super) tls: Option<Tls>,
+    /// What TLS wants sent, and the socket has not taken yet.
+    pub(super) unsent: Vec<u8>,
+    /// The end is to be sent as soon as the socket takes it.
+    parting: bool,
+    /// A connection to the upstream counts while it is open.
+    _counted: Option<SourceUse>,
+}
+
+// === impl DataConnection ===
+
+impl DataConnection {
+    pub(super) fn new(stream: TcpStream, counted: Option<SourceUse>) -> Self {
+        Self { stream, tls: None, unsent: Vec::new(), parting: false, _counted: counted }
+    }
+
+    /// Says that nothing more will go this way, while the other way stays as it is. A connection
+    /// that is dropped after this alone is still reset.
+    pub(super) fn half_close(&mut self) {
+        if matches!(self.notify(), Ok(true)) {
+            data_socket::half_close(&self.stream);
+        }
+    }
+
+    /// Ends it, as its transfer is proven complete; it may be dropped in order from then on. If the
+    /// socket does not take the close_notify at once, [`Self::parted`] is to be awaited.
+    pub(super) fn finish(&mut self) {
+        self.parting = match self.notify() {
+            Ok(true) => {
+                self.hear_out();
+                data_socket::finish(&self.stream);
+                false
+            }
+            Ok(false) => true,
+            // It is gone.
+            Err(_) => false,
+        };
+    }
+
+    /// Resolves when what [`Self::finish`] began is done. Nothing is lost when it is dropped and
+    /// called again.
+    pub(super) async fn parted(&mut self) {
+        while self.parting && self.stream.writable().await.is_ok() {
+            self.finish();
+        }
+    }
+
+    /// Ends it and lets it go. With TLS it stays until the peer has closed its side, too.
+    pub(super) fn close(mut self) {
+        self.finish();
+        if self.tls.is_some() && (self.parting || !self.hear_out()) {
+            tokio::spawn(timeout(PARTING_TIMEOUT, async move {
+                self.parted().await;
+                while !self.hear_out() && self.stream.readable().await.is_ok() {
+                    // What the runtime remembers is made to follow what the kernel says.
+                    let quiet = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                    let _ = self.stream.try_io(tokio::io::Interest::READABLE, quiet);
+                }
+            }));
+        }
+    }
+
+    /// Sends close_notify, if there is TLS; says whether the socket has taken everything.
+    fn notify(&mut self) -> io::Result<bool> {
+        if let Some(tls) = &mut self.tls {
+            tls.close(&mut self.unsent);
+        }
+        send_now(&self.stream, &mut self.unsent)
+    }
+
+    /// Takes what the peer has sent against the direction of the transfer: TLS may have put session
+    /// tickets there, without which the next connection resumes nothing. Says whether it has
+    /// closed its side.
+    fn hear_out(&mut self) -> bool {
+        let Some(tls) = &mut self.tls else { return false };
+        let (mut bytes, mut aside) = ([0; ASIDE_CHUNK], Vec::new());
+        for _ in 0..ASIDE_READS {
+            match recv(&self.stream, &mut bytes[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return true,
+                Ok((count, _)) => {
+                    aside.clear();
+                    if tls.open(bytes.get(..count).unwrap_or_default(), &mut aside).is_err() {
+                        return true;
+                    }
+                }
+                Err(error) => return io::Error::from(error).kind() != io::ErrorKind::WouldBlock,
+            }
+        }
+        true
+    }
+}
+
+/// Sends what the socket takes at once; says whether that was everything.
+pub(super) fn send_now(stream: &TcpStream, unsent: &mut Vec<u8>) -> io::Result<bool> {
+    while !unsent.is_empty() {
+        match stream.try_write(unsent) {
+            Ok(count) => drop(unsent.drain(..count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// Reads what the receiver of a transfer has to say aside, such as session tickets and changes of
+/// keys. Its FIN is no error: it may still be receiving.
+pub(super) fn hear_aside(stream: &TcpStream, tls: &mut Tls) -> io::Result<()> {
+    let mut bytes = [0; ASIDE_CHUNK];
+    match stream.try_read(&mut bytes) {
+        Ok(count) => tls
+            .open(bytes.get(..count).unwrap_or_default(), &mut Vec::new())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(error),
+    }
+}
