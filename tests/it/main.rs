@@ -37,3 +37,4 @@ mod start;
 mod topology;
 mod truncation;
 mod upstream;
+mod upstream_tls;

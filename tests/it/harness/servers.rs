@@ -104,6 +104,12 @@ impl<'a> ServerOptions<'a> {
         self.certificate(certificate)
     }
 
+    /// The same with a certificate whose time is over.
+    pub(crate) fn expired(self, authority: &Authority) -> Self {
+        let certificate = authority.issue_expired(&[&self.host.to_string()]);
+        self.certificate(certificate)
+    }
+
     /// The same with a certificate that may be for anything.
     pub(crate) fn certificate(mut self, certificate: Certificate) -> Self {
         self.tls = Some(Tls { certificate, implicit: false });
