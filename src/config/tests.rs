@@ -221,7 +221,7 @@ fn tls_with_the_upstream_is_on_or_off_and_never_half() {
         ("mode = \"implicit\"\nserver_name = \"a.example:990\"", "without a port"),
         ("mode = \"starttls\"", "write one of: explicit, implicit, off"),
         (
-            "mode = \"explicit\"\nmin_version = \"1.3\"\nmax_version = \"1.2\"",
+            "mode = \"explicit\"\nmax_version = \"1.2\"\nmin_version = \"1.3\"",
             "older than upstream.tls.min_version",
         ),
     ] {
@@ -232,7 +232,7 @@ fn tls_with_the_upstream_is_on_or_off_and_never_half() {
     assert!(upstream("").is_none() && upstream("mode = \"off\"").is_none());
     let implicit = upstream("mode = \"implicit\"\nserver_name = \"10.2.3.10\"").unwrap();
     assert!(implicit.implicit && implicit.ca.is_none());
-    assert_eq!(implicit.max_version, TlsVersion::Tls13);
+    assert_eq!(implicit.max_version, TlsVersion::Tls12);
 }
 
 /// A pair, with these lines in `[ha]`, and more tables.

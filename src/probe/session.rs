@@ -218,7 +218,11 @@ fn told(error: FtpError) -> String {
             std::io::ErrorKind::UnexpectedEof => "it closed the connection".into(),
             _ => error.to_string(),
         },
-        FtpError::SecureError(reason) => format!("TLS: {reason}: see upstream.tls"),
+        FtpError::SecureError(reason) => {
+            // It has been told in suppaftp's own words before.
+            let reason = reason.strip_prefix("Secure error: ").unwrap_or(&reason);
+            format!("TLS: {reason}: see upstream.tls")
+        }
         error => error.to_string(),
     }
 }

@@ -169,7 +169,8 @@ impl UpstreamTls {
 pub fn explain(error: &Error, name: &str) -> String {
     let remedy = match error {
         Error::InvalidCertificate(problem) => match problem {
-            CertificateError::UnknownIssuer => {
+            // The second, if the authority has changed its key and kept its name.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "nobody who is trusted has issued it: write the authority that has into upstream.tls.ca".into()
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {

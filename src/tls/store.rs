@@ -14,10 +14,11 @@ const TICKETS: usize = 8;
 /// The memory of one upstream session, which talks to one server by one name.
 ///
 /// A session of TLS 1.2 resumes as often as one likes. With TLS 1.3 each resumption takes a ticket,
-/// which rustls lets nobody use twice (RFC 8446 C.4 recommends that, and its tickets cannot be
-/// copied). They come from the server, two at the beginning and one with each connection that
-/// resumes, as OpenSSL's and Java's servers do: so they last as long as data connections are read
-/// from, also those of uploads. The newest is taken first, as it is good for longest.
+/// and rustls lets none be used twice: RFC 8446 C.4 recommends that, and rustls's tickets cannot be
+/// copied. They come from the server as it likes: two at the beginning with OpenSSL, and one with each
+/// connection that resumes; but proftpd and pure-ftpd give none to a client that uploads. So there is
+/// no telling whether they last, and [`SessionStore::has_run_out`] when they have not. The newest is
+/// taken first, as it is good for longest.
 #[derive(Default)]
 pub(super) struct SessionStore(Mutex<Memory>);
 

@@ -79,25 +79,43 @@ fn vsftpd_takes_every_data_connection_as_the_same_session() {
 
 #[test]
 fn proftpd_takes_every_data_connection_as_the_same_session() {
-    for version in ["1.2", "1.3"] {
-        assert_serves_by(Kind::ProFtpd, false, version);
-        assert_serves_by(Kind::ProFtpd, true, version);
-    }
+    assert_serves_by(Kind::ProFtpd, false, "1.2");
+    assert_serves_by(Kind::ProFtpd, true, "1.2");
 }
 
 #[test]
 fn pure_ftpd_that_insists_on_tls_serves() {
-    for version in ["1.2", "1.3"] {
-        assert_serves_by(Kind::PureFtpd, false, version);
-    }
+    assert_serves_by(Kind::PureFtpd, false, "1.2");
 }
 
 #[test]
 fn apache_ftpserver_serves_by_tls() {
-    for version in ["1.2", "1.3"] {
-        assert_serves_by(Kind::ApacheFtpServer, false, version);
-        assert_serves_by(Kind::ApacheFtpServer, true, version);
+    assert_serves_by(Kind::ApacheFtpServer, false, "1.2");
+    assert_serves_by(Kind::ApacheFtpServer, true, "1.2");
+}
+
+#[test]
+fn a_server_that_gives_no_tickets_of_tls_1_3_to_uploads_refuses_them_and_the_log_says_why() {
+    let authority = Authority::new();
+    let server = Server::options(Kind::ProFtpd).tls(&authority).start();
+    let gateway = gateway(server.address, "explicit", &authority)
+        .set("upstream.tls", "max_version = \"1.3\"")
+        .start();
+    server.write("file", b"content");
+    let mut client = Ftp::login(gateway.address, &server);
+    for _ in 0..20 {
+        let (content, reply) = client.download("RETR file");
+        assert_eq!((content.as_slice(), reply.code), (&b"content"[..], 226));
     }
+    // As many as it has given at the beginning.
+    for number in 0..2 {
+        client.upload(&format!("STOR up-{number}"), b"content").expect(&[226]);
+    }
+    let mut data = client.begin("STOR refused");
+    let _ = data.write_all(b"content");
+    crate::harness::ftp::fin(&data);
+    assert!(client.final_reply().code >= 400);
+    gateway.logs("write upstream.tls.max_version");
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Default for UpstreamTls {
             ca: None,
             server_name: None,
             min_version: Spanned::new(NOWHERE, Version::Tls12),
-            max_version: Spanned::new(NOWHERE, Version::Tls13),
+            max_version: Spanned::new(NOWHERE, Version::Tls12),
         }
     }
 }
@@ -70,7 +70,7 @@ impl UpstreamTls {
             faults.push(Fault::at(
                 self.max_version.span(),
                 "upstream.tls.max_version is older than upstream.tls.min_version",
-                "write \"1.2\" or \"1.3\" for both, or leave one of them out",
+                "write max_version = \"1.3\"; config/ftpgate.toml says what that means for data connections",
             ));
         }
         // Whoever writes one of these wants TLS, and must not go without it unawares.
