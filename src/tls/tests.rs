@@ -16,7 +16,7 @@ use crate::config;
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 3, 10));
 
 /// A server whose certificate is for these names, and a file with the authority that issued it.
-fn server(names: &[&str], tickets: usize) -> (Arc<ServerConfig>, NamedTempFile) {
+pub(crate) fn server(names: &[&str], tickets: usize) -> (Arc<ServerConfig>, NamedTempFile) {
     let (authority_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -41,13 +41,22 @@ fn server(names: &[&str], tickets: usize) -> (Arc<ServerConfig>, NamedTempFile) 
     (Arc::new(config), file)
 }
 
-fn connector(authority: &NamedTempFile, newest: TlsVersion, name: Option<&str>) -> Connector {
-    Connector::load(&config::UpstreamTls {
+/// What a gateway is told that trusts this authority.
+pub(crate) fn settings(authority: &NamedTempFile) -> config::UpstreamTls {
+    config::UpstreamTls {
         implicit: false,
         ca: Some(authority.path().into()),
-        server_name: name.map(str::to_owned),
+        server_name: None,
         min_version: TlsVersion::Tls12,
+        max_version: TlsVersion::Tls13,
+    }
+}
+
+fn connector(authority: &NamedTempFile, newest: TlsVersion, name: Option<&str>) -> Connector {
+    Connector::load(&config::UpstreamTls {
+        server_name: name.map(str::to_owned),
         max_version: newest,
+        ..settings(authority)
     })
     .unwrap()
 }

@@ -1,6 +1,9 @@
 //! One attempt to reach one endpoint: connect, read its banner, and have it encrypt what follows if
 //! that is wanted (RFC 4217: AUTH TLS, PBSZ 0, PROT P; or TLS from the first byte).
 
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
