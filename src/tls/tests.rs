@@ -159,7 +159,9 @@ fn a_file_of_authorities_that_cannot_be_used_is_told_with_its_remedy() {
     let load = |content: Option<&str>| {
         let path = directory.path().join("ca.pem");
         let _ = std::fs::remove_file(&path);
-        content.map(|content| std::fs::write(&path, content).unwrap());
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
         let tls = config::UpstreamTls {
             implicit: false,
             ca: Some(path),
