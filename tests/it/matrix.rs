@@ -105,7 +105,7 @@ fn visit(kind: Kind, client: Client, authority: &Authority) -> Vec<Row> {
         {
             let address = if ipv6 { six } else { four };
             let target = Target { ascii, tls, ..Target::new(address, kind.user(), mode) };
-            let directory = format!("{way}-{}-{ascii}", name.replace('/', ""));
+            let directory = format!("visit-{way}-{}-{ascii}", name.replace('/', ""));
             let cell = client.can(target).then(|| round_trip(&server, client, target, &directory));
             cells.push((format!("{name}{}", if ascii { "a" } else { "" }), cell));
         }

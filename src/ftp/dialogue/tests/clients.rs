@@ -221,6 +221,7 @@ fn a_client_in_active_mode_is_connected_to_when_it_transfers() {
     for (line, answer) in [
         ("PORT 127,0,0,1,200,1", "< 200 PORT command successful."),
         ("EPRT |1|127.0.0.1|51201|", "< 200 EPRT command successful."),
+        ("EPRT |1|0.0.0.0|51201|", "< 200 EPRT command successful."),
     ] {
         let mut script = offered();
         script.line(line, &["> EPSV"]);
@@ -282,6 +283,7 @@ fn nobody_but_the_client_is_connected_to() {
         ("::ffff:127.0.0.1", "PORT 127,0,0,1,200,1"),
         ("::ffff:127.0.0.1", "EPRT |1|127.0.0.1|51201|"),
         ("2001:db8::7", "EPRT |2|2001:db8::7|51201|"),
+        ("2001:db8::7", "EPRT |2|::|51201|"),
     ] {
         let mut six = Script::with(|terms| {
             (terms.active, terms.client) = (true, client.parse().unwrap());
