@@ -29,6 +29,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The passive port pool and the address that 227 names.
     pub passive: Passive,
+    /// Which balancers stand before the gateway.
+    pub proxy_protocol: ProxyProtocol,
     /// The FTP service behind the gateway.
     pub upstream: Upstream,
     /// How the endpoints' names are resolved.
@@ -143,6 +145,15 @@ pub struct PassiveOverride {
     pub clients: IpNet,
     /// What 227 names for them.
     pub address: IpAddr,
+}
+
+/// `[proxy_protocol]`: whose word counts for the addresses of a connection.
+#[derive(Debug, Clone)]
+pub struct ProxyProtocol {
+    /// The networks of balancers, whose connections must begin with a header.
+    pub trusted: Vec<IpNet>,
+    /// How long a header may take.
+    pub timeout: Duration,
 }
 
 /// `[upstream]`: the FTP service behind the gateway.

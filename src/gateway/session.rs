@@ -17,6 +17,7 @@ use super::Shared;
 use super::control::{Control, Read};
 use super::pace::Pace;
 use super::passive::PassivePool;
+use super::proxy_header::Opening;
 use super::transfer::{DataConnections, DataEvent, Dial};
 use crate::config::{PassiveAddress, PassiveHost, Timeouts};
 use crate::ftp::command::Command;
@@ -26,6 +27,7 @@ use crate::ftp::reply::Replies;
 use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::audit::Record;
 use crate::observe::log::one_line;
+use crate::observe::metrics::HeaderRefusal;
 use crate::upstream::{Connected, NoEndpoint, Place, SourceCount};
 
 /// How long an upstream may take to admit that a transfer has failed, before the session is
@@ -48,8 +50,10 @@ pub(super) struct Parties {
     pub(super) session: u64,
     /// The client's side of its control connection.
     pub(super) client: SocketAddr,
-    /// Our side of it.
+    /// Where it connected to: our side, or that of a balancer before us.
     pub(super) local: SocketAddr,
+    /// Our side.
+    pub(super) own: SocketAddr,
 }
 
 /// One session.
@@ -71,6 +75,7 @@ pub(super) struct Session {
     source: IpAddr,
     /// Where they count.
     source_count: SourceCount,
+    opening: Opening,
     lines: Lines,
     replies: Replies,
     dialogue: Dialogue,
@@ -127,6 +132,7 @@ impl Session {
         let mut client = Control::new(client);
         client.send(connected.banner.bytes());
         Self {
+            opening: Opening::new(),
             lines: Lines::new(shared.limits.line_length),
             pace: Pace::new(shared.limits.commands_per_second, Instant::now()),
             pool,
@@ -277,14 +283,24 @@ impl Session {
                     info!(accepted, user = %one_line(&printable(self.dialogue.user())), "login");
                 }
                 Action::Audit(end) => self.audit(end),
-                Action::Close(end) => self.end = Some(end),
+                Action::Close(end) => {
+                    if end == SessionEnd::ProxyHeader {
+                        self.shared.metrics.proxy_protocol_refused(HeaderRefusal::Untrusted);
+                    }
+                    self.end = Some(end);
+                }
             }
         }
     }
 
     fn read_client(&mut self) {
-        let lines = &mut self.lines;
-        match self.client.read(|bytes| lines.push(bytes)) {
+        let (lines, opening, mut header) = (&mut self.lines, &mut self.opening, false);
+        let read = self.client.read(|bytes| {
+            header = opening.is_signature(bytes);
+            lines.push(bytes);
+        });
+        match read {
+            Read::Bytes if header => self.dialogue.handle_proxy_header(),
             Read::Bytes => self.take_lines(),
             Read::Nothing => {}
             Read::End => self.dialogue.handle_client_closed(),

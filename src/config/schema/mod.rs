@@ -4,6 +4,7 @@
 //! all of it, so that one run tells every fault.
 
 mod ha;
+mod proxy_protocol;
 mod upstream;
 
 use std::collections::HashSet;
@@ -19,6 +20,7 @@ use super::report::Fault;
 use super::values::{Ports, address, duration, filter, named_address, passive_address, zone};
 use super::{Config, PassiveAddress, Zone};
 use ha::{Admin, CloudWatch, Ha};
+use proxy_protocol::ProxyProtocol;
 use upstream::{Dns, Probe, Upstream};
 
 /// Reads and checks the text.
@@ -37,6 +39,8 @@ struct File {
     listener: Vec<Listener>,
     #[serde(default)]
     passive: Passive,
+    #[serde(default)]
+    proxy_protocol: ProxyProtocol,
     upstream: Upstream,
     #[serde(default)]
     dns: Dns,
@@ -317,6 +321,7 @@ impl File {
                 reservation: self.passive.reservation,
                 wait: self.passive.wait,
             },
+            proxy_protocol: self.proxy_protocol.into_config(),
             upstream: self.upstream.into_config(),
             dns: self.dns.into_config(),
             probe: self.probe.into_config(),
