@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
+
 use crate::harness::canned::CannedServer;
 use crate::harness::ftp::{Ftp, connect, fin, finish};
 use crate::harness::gateway::{Gateway, GatewayOptions};
@@ -458,6 +460,10 @@ fn who_is_slow_with_a_header_holds_up_nobody_and_no_drain() {
 
 #[test]
 fn more_that_wait_for_their_headers_than_there_may_be_are_refused() {
+    // All of them are open here, too.
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files).unwrap();
     let server = CannedServer::script().start();
     let options = Gateway::to_address(server.address).set("proxy_protocol", "timeout = \"1h\"");
     let behind = Behind::start(options);
