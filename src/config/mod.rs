@@ -33,6 +33,8 @@ pub struct Config {
     pub passive: Passive,
     /// How clients are connected to in active mode.
     pub active: Active,
+    /// Which balancers stand before the gateway.
+    pub proxy_protocol: ProxyProtocol,
     /// The FTP service behind the gateway.
     pub upstream: Upstream,
     /// How the endpoints' names are resolved.
@@ -201,6 +203,15 @@ pub struct PassiveOverride {
     pub clients: IpNet,
     /// What 227 names for them.
     pub address: IpAddr,
+}
+
+/// `[proxy_protocol]`: whose word counts for the addresses of a connection.
+#[derive(Debug, Clone)]
+pub struct ProxyProtocol {
+    /// The networks of balancers, whose connections must begin with a header.
+    pub trusted: Vec<IpNet>,
+    /// How long a header may take.
+    pub timeout: Duration,
 }
 
 /// `[upstream]`: the FTP service behind the gateway.

@@ -58,6 +58,7 @@ pub struct Metrics {
     passive_exhausted: IntCounter,
     passive_expired: IntCounter,
     passive_strangers: IntCounter,
+    proxy_protocol_refused: IntCounterVec,
     audit_dropped: IntCounter,
     role: IntGaugeVec,
     role_changes: IntCounterVec,
@@ -124,6 +125,21 @@ pub enum Refusal {
     Limit,
     /// No endpoint answered.
     NoEndpoint,
+}
+
+/// Why a connection was closed for a header of the PROXY protocol, or for the lack of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HeaderRefusal {
+    /// Too many connections were waiting for theirs.
+    Busy,
+    /// There was none, or it was malformed or cut off.
+    Invalid,
+    /// It was longer than any that is read.
+    Oversized,
+    /// It was not there in time.
+    Timeout,
+    /// It came from nobody who is trusted.
+    Untrusted,
 }
 
 /// What came of connecting to an endpoint.
@@ -297,6 +313,11 @@ impl Metrics {
                 "passive_strangers_total",
                 "Connections to a passive port that was not reserved for their address.",
             )?,
+            proxy_protocol_refused: make.counters(
+                "proxy_protocol_refused_total",
+                "Connections closed for their PROXY protocol header or for the lack of one.",
+                &["reason"],
+            )?,
             audit_dropped: make.counter(
                 "audit_dropped_total",
                 "Audit lines lost because the log could not be written.",
@@ -357,6 +378,9 @@ impl Metrics {
     fn show_zeroes(&self) {
         for reason in Refusal::ALL {
             self.sessions_refused.with_label_values(&[reason.as_str()]);
+        }
+        for reason in HeaderRefusal::ALL {
+            self.proxy_protocol_refused.with_label_values(&[reason.as_str()]);
         }
         for end in SessionEnd::ALL {
             self.session_ends.with_label_values(&[end.as_str()]);
@@ -625,6 +649,11 @@ impl Metrics {
         self.passive_strangers.inc();
     }
 
+    /// A connection was closed for its PROXY protocol header or for the lack of one.
+    pub fn proxy_protocol_refused(&self, reason: HeaderRefusal) {
+        self.proxy_protocol_refused.with_label_values(&[reason.as_str()]).inc();
+    }
+
     /// An audit line was lost.
     pub fn audit_dropped(&self) {
         self.audit_dropped.inc();
@@ -694,7 +723,7 @@ impl Metrics {
 /// The result of a probe without a failed stage.
 const PROBE_OK: &str = "ok";
 
-// === impl Stage, Refusal, ConnectResult ===
+// === impl Stage, Refusal, HeaderRefusal, ConnectResult ===
 
 impl Stage {
     /// All of them, in order.
@@ -734,6 +763,22 @@ impl Refusal {
             Self::Draining => "draining",
             Self::Limit => "limit",
             Self::NoEndpoint => "no-endpoint",
+        }
+    }
+}
+
+impl HeaderRefusal {
+    const ALL: [Self; 5] =
+        [Self::Busy, Self::Invalid, Self::Oversized, Self::Timeout, Self::Untrusted];
+
+    /// The word for it in logs and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Invalid => "invalid",
+            Self::Oversized => "oversized",
+            Self::Timeout => "timeout",
+            Self::Untrusted => "untrusted",
         }
     }
 }
@@ -878,6 +923,7 @@ mod tests {
             "ftpgate_transfer_bytes_total{direction=\"download\"} 0",
             "ftpgate_data_resets_total{side=\"upstream\"} 0",
             "ftpgate_passive_strangers_total 0",
+            "ftpgate_proxy_protocol_refused_total{reason=\"untrusted\"} 0",
             "ftpgate_audit_dropped_total 0",
             concat!("ftpgate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "process_open_fds ",

@@ -4,6 +4,7 @@
 //! all of it, so that one run tells every fault.
 
 mod ha;
+mod proxy_protocol;
 mod tls;
 mod upstream;
 
@@ -20,6 +21,7 @@ use super::report::Fault;
 use super::values::{Ports, address, duration, filter, named_address, passive_address, zone};
 use super::{Config, PassiveAddress, TlsMode, Zone};
 use ha::{Admin, CloudWatch, Ha};
+use proxy_protocol::ProxyProtocol;
 use tls::Tls;
 use upstream::{Dns, Probe, Upstream};
 
@@ -42,6 +44,7 @@ struct File {
     passive: Passive,
     #[serde(default)]
     active: Active,
+    proxy_protocol: ProxyProtocol,
     upstream: Upstream,
     #[serde(default)]
     dns: Dns,
@@ -375,6 +378,7 @@ impl File {
                 wait: self.passive.wait,
             },
             active: super::Active { source_port: self.active.source_port },
+            proxy_protocol: self.proxy_protocol.into_config(),
             upstream: self.upstream.into_config(),
             dns: self.dns.into_config(),
             probe: self.probe.into_config(),

@@ -230,6 +230,8 @@ pub enum SessionEnd {
     PlaintextBehindAuth,
     /// The client or the upstream did not speak FTP.
     ProtocolError,
+    /// The client sent a header of the PROXY protocol, and is nobody who may.
+    ProxyHeader,
     /// QUIT.
     Quit,
     /// The upstream did not answer a command in time.
@@ -240,7 +242,7 @@ pub enum SessionEnd {
 
 impl SessionEnd {
     /// All of them, for metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ClientClosed,
         Self::Drained,
         Self::HandshakeTimeout,
@@ -248,6 +250,7 @@ impl SessionEnd {
         Self::LoginTimeout,
         Self::PlaintextBehindAuth,
         Self::ProtocolError,
+        Self::ProxyHeader,
         Self::Quit,
         Self::ReplyTimeout,
         Self::UpstreamClosed,
@@ -263,6 +266,7 @@ impl SessionEnd {
             Self::LoginTimeout => "login-timeout",
             Self::PlaintextBehindAuth => "plaintext-behind-auth",
             Self::ProtocolError => "protocol-error",
+            Self::ProxyHeader => "proxy-header",
             Self::Quit => "quit",
             Self::ReplyTimeout => "reply-timeout",
             Self::UpstreamClosed => "upstream-closed",
@@ -454,6 +458,15 @@ impl Dialogue {
         self.give_up(end, why);
     }
 
+    /// The client began with a header of the PROXY protocol, and is nobody whose word counts.
+    pub fn handle_proxy_header(&mut self) {
+        if self.closed {
+            return;
+        }
+        self.answer(500, "A PROXY protocol header is not taken from your address.");
+        self.close(SessionEnd::ProxyHeader);
+    }
+
     /// The timer of [`Dialogue::waiting`] has run out.
     pub fn handle_timeout(&mut self, waiting: Waiting) {
         match waiting {
@@ -588,6 +601,7 @@ impl Dialogue {
                 self.answer(500, "This is an FTP gateway.");
                 self.close(SessionEnd::ProtocolError);
             }
+            Verb::Proxy => self.handle_proxy_header(),
             Verb::Abor | Verb::Rein => {
                 self.drop_channel();
                 self.forward(command);
