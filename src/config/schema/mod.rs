@@ -44,6 +44,7 @@ struct File {
     passive: Passive,
     #[serde(default)]
     active: Active,
+    #[serde(default)]
     proxy_protocol: ProxyProtocol,
     upstream: Upstream,
     #[serde(default)]
