@@ -118,10 +118,23 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whether clients speak TLS.
     pub tls: TlsMode,
-    /// Whether the gateway translates line ends in TYPE A, or leaves TYPE A to the upstream.
-    pub translate_ascii: bool,
+    /// Who translates the line ends of TYPE A.
+    pub ascii: Ascii,
     /// Whether active mode (PORT, EPRT) is offered.
     pub active: bool,
+}
+
+/// Who translates the line ends of TYPE A, and when (RFC 959 3.1.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ascii {
+    /// The upstream, or nobody.
+    PassThrough,
+    /// The gateway, once the client has said TYPE A.
+    #[default]
+    Translate,
+    /// The gateway, until the client says TYPE I.
+    TranslateByDefault,
 }
 
 /// Whether the clients of a listener speak TLS (RFC 4217).

@@ -45,9 +45,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
-use crate::config::{Active, Config, Limits, Passive, PassiveHost, Timeouts, TlsMode};
+use crate::config::{self, Active, Config, Limits, Passive, PassiveHost, Timeouts, TlsMode};
 use crate::ftp::Reply;
-use crate::ftp::dialogue::Security;
+use crate::ftp::dialogue::{Ascii, Security};
 use crate::observe::audit::AuditLog;
 use crate::observe::metrics::{CONTROL, HeaderRefusal, Metrics, Refusal};
 use crate::tls::{self, Acceptor, CertificateError, SessionTls};
@@ -83,7 +83,7 @@ pub struct Gateway {
 struct Service {
     pool: PassivePool,
     security: Security,
-    translate_ascii: bool,
+    ascii: Ascii,
     active: bool,
 }
 
@@ -181,8 +181,12 @@ impl Gateway {
                 required: matches!(listener.tls, TlsMode::Implicit | TlsMode::Required),
                 requires_data: config.tls.as_ref().is_some_and(|tls| tls.require_data),
             };
-            let (translate_ascii, active) = (listener.translate_ascii, listener.active);
-            let service = Service { pool, security, translate_ascii, active };
+            let ascii = match listener.ascii {
+                config::Ascii::PassThrough => Ascii::PassThrough,
+                config::Ascii::Translate => Ascii::Translate,
+                config::Ascii::TranslateByDefault => Ascii::TranslateByDefault,
+            };
+            let service = Service { pool, security, ascii, active: listener.active };
             listeners.push((socket, Arc::new(service)));
         }
         let addresses: Vec<_> =

@@ -135,7 +135,7 @@ impl Session {
             upstream_ports: shared.upstream_ports.clone(),
             resume: shared.resume,
             security: service.security,
-            translate_ascii: service.translate_ascii,
+            ascii: service.ascii,
             active: service.active,
             client: parties.client.ip(),
             own_address: parties.own.ip(),

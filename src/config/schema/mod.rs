@@ -19,7 +19,7 @@ use toml::Spanned;
 
 use super::report::Fault;
 use super::values::{Ports, address, duration, filter, named_address, passive_address, zone};
-use super::{Config, PassiveAddress, TlsMode, Zone};
+use super::{Ascii, Config, PassiveAddress, TlsMode, Zone};
 use ha::{Admin, CloudWatch, Ha};
 use proxy_protocol::ProxyProtocol;
 use tls::Tls;
@@ -88,14 +88,6 @@ struct Listener {
     ascii: Ascii,
     #[serde(default = "yes")]
     active: bool,
-}
-
-#[derive(Debug, Deserialize, Default, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-enum Ascii {
-    PassThrough,
-    #[default]
-    Translate,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -358,7 +350,7 @@ impl File {
                 .map(|listener| super::Listener {
                     address: listener.address.into_inner(),
                     tls: listener.tls.into_inner(),
-                    translate_ascii: listener.ascii == Ascii::Translate,
+                    ascii: listener.ascii,
                     active: listener.active,
                 })
                 .collect(),
