@@ -23,8 +23,8 @@
 //!
 //! # The life of a session
 //!
-//! [`gateway`] accepts a control connection, checks the limits, and asks [`upstream`] for an
-//! endpoint that answers with a banner. From then on one task owns both control connections. It
+//! [`gateway`] accepts a control connection (a trusted balancer must first say whose it is), checks
+//! the limits, and asks [`upstream`] for an endpoint that answers with a banner. From then on one task owns both control connections. It
 //! feeds client lines, upstream replies, data connection events and timers to
 //! [`ftp::Dialogue`], which answers with actions; the task performs them and decides nothing.
 //! PASV and EPSV reserve a port of the shared pool; the client's data connection is matched to

@@ -1,43 +1,26 @@
 //! Amazon EC2: the routes of a VPC.
-//!
-//! Two operations of the Query API, signed and sent by ourselves: EC2's SDK would double the time
-//! that a build takes.
 
 use std::collections::BTreeMap;
-use std::env;
+use std::iter;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use aws_config::SdkConfig;
-use aws_sdk_s3::config::http::{HttpRequest, HttpResponse};
-use aws_sdk_s3::config::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sdk_s3::primitives::SdkBody;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
-use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_runtime_api::client::http::HttpConnector;
-use http_body_util::{BodyExt, Limited};
-use hyper::Request;
+use aws_smithy_query::QueryWriter;
+use aws_smithy_xml::decode::{Document, ScopedDecoder, try_data};
 use ipnet::IpNet;
-use tokio::sync::OnceCell;
-use tokio::time::timeout;
 
-use super::{AwsError, innermost, sdk_config};
+use super::AwsError;
+use super::endpoint::Service;
+use super::refusal::Refusal;
+use super::signed::{Api, Request};
 
-const SERVICE: &str = "EC2";
+const EC2: Service = Service { name: "EC2", prefix: "ec2", global: false };
 const VERSION: &str = "2016-11-15";
-/// What the body of a request is.
-const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
-/// More than a route table of the highest quota (1000 routes) fills.
-const LIMIT: usize = 1024 * 1024;
 
 /// The routes of the VPCs of this account and region; nothing is asked before the first use.
 #[derive(Debug)]
 pub struct Vpc {
-    timeout: Duration,
-    api: OnceCell<Api>,
+    api: Api,
 }
 
 /// Where a route leads.
@@ -70,7 +53,7 @@ pub enum RouteError {
 impl Vpc {
     /// Each operation is over within `timeout`; nothing is sent twice.
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, api: OnceCell::new() }
+        Self { api: Api::new(EC2, timeout, 1) }
     }
 
     /// Where the route of a table leads whose destination is exactly that address
@@ -80,9 +63,8 @@ impl Vpc {
     ///
     /// [`RouteError`].
     pub async fn route(&self, table: &str, destination: IpAddr) -> Result<Target, RouteError> {
-        let parameters = BTreeMap::from([("RouteTableId.1", table.to_owned())]);
-        let answer =
-            self.ask("DescribeRouteTables", parameters).await?.map_err(Refusal::into_error)?;
+        let request = form("DescribeRouteTables", &[("RouteTableId.1", table)]);
+        let answer = self.api.ask(&Request::form(request)).await?.map_err(Refusal::into_error)?;
         let destination = IpNet::from(destination);
         let missing = || RouteError::Missing { table: table.into(), destination };
         target(&answer, destination).ok_or_else(missing)
@@ -105,173 +87,78 @@ impl Vpc {
             IpNet::V4(_) => "DestinationCidrBlock",
             IpNet::V6(_) => "DestinationIpv6CidrBlock",
         };
-        let parameters = BTreeMap::from([
-            ("RouteTableId", table.to_owned()),
-            (block, destination.to_string()),
-            ("NetworkInterfaceId", network_interface.to_owned()),
-        ]);
-        match self.ask("ReplaceRoute", parameters).await? {
+        let request = form(
+            "ReplaceRoute",
+            &[
+                ("RouteTableId", table),
+                (block, &destination.to_string()),
+                ("NetworkInterfaceId", network_interface),
+            ],
+        );
+        match self.api.ask(&Request::form(request)).await? {
             Ok(_) => Ok(()),
-            Err(refusal) if refusal.is_missing_route() => {
+            Err(refusal) if is_missing_route(&refusal) => {
                 Err(RouteError::Missing { table: table.into(), destination })
             }
             Err(refusal) => Err(refusal.into_error().into()),
         }
     }
+}
 
-    /// What EC2 answers to one request, in XML.
-    async fn ask(
-        &self,
-        action: &'static str,
-        parameters: BTreeMap<&'static str, String>,
-    ) -> Result<Result<String, Refusal>, AwsError> {
-        let exchange = async {
-            let make = async || Api::new(&sdk_config(self.timeout, 1).await?);
-            let api = self.api.get_or_try_init(make).await?;
-            let request = api.request(&form(action, &parameters)).await.map_err(unreachable)?;
-            let answer = api.connector.call(request).await;
-            let answer = answer.map_err(|error| unreachable(innermost(&error)))?;
-            read(answer).await.map_err(unreachable)
-        };
-        let answer = timeout(self.timeout, exchange).await;
-        answer.unwrap_or_else(|_| Err(unreachable("no answer in time".into())))
+/// EC2's code for it is `InvalidRoute.NotFound` by the book. What EC2 says is that a parameter is
+/// invalid, because "There is no route defined for" it.
+fn is_missing_route(refusal: &Refusal) -> bool {
+    match &*refusal.code {
+        "InvalidRoute.NotFound" => true,
+        "InvalidParameterValue" => refusal.message.contains("no route defined"),
+        _ => false,
     }
 }
 
-/// Where EC2 is, and who asks.
-#[derive(Debug)]
-struct Api {
-    endpoint: String,
-    region: String,
-    credentials: SharedCredentialsProvider,
-    connector: Connector,
-}
-
-impl Api {
-    fn new(config: &SdkConfig) -> Result<Self, AwsError> {
-        let region = config.region().ok_or(AwsError::NoRegion)?.to_string();
-        let own = env::var("AWS_ENDPOINT_URL_EC2").ok().filter(|url| !url.is_empty());
-        let endpoint = own.or_else(|| config.endpoint_url().map(str::to_owned));
-        // China is a partition of its own.
-        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        let endpoint = endpoint.unwrap_or_else(|| format!("https://ec2.{region}.{domain}"));
-        let credentials = config.credentials_provider();
-        let credentials = credentials.ok_or_else(|| unreachable("no credentials".into()))?;
-        let connector =
-            Connector::builder().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build();
-        let endpoint = format!("{}/", endpoint.trim_end_matches('/'));
-        Ok(Self { endpoint, region, credentials, connector })
-    }
-
-    /// A request with that body, signed.
-    async fn request(&self, form: &str) -> Result<HttpRequest, String> {
-        let credentials = self.credentials.provide_credentials().await;
-        let identity = credentials.map_err(|error| innermost(&error))?.into();
-        let parameters = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&self.region)
-            .name("ec2")
-            .time(SystemTime::now())
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|error| error.to_string())?
-            .into();
-        let headers = [("content-type", FORM)].into_iter();
-        let body = SignableBody::Bytes(form.as_bytes());
-        let signable = SignableRequest::new("POST", &*self.endpoint, headers, body)
-            .map_err(|error| innermost(&error))?;
-        let signed = sign(signable, &parameters).map_err(|error| innermost(&error))?;
-        let mut request = Request::post(&*self.endpoint)
-            .header("content-type", FORM)
-            .body(SdkBody::from(form))
-            .map_err(|error| error.to_string())?;
-        signed.into_parts().0.apply_to_request_http1x(&mut request);
-        request.try_into().map_err(|error| innermost(&error))
-    }
-}
-
-/// EC2 says no.
-#[derive(Debug)]
-struct Refusal {
-    status: u16,
-    code: String,
-    message: String,
-}
-
-impl Refusal {
-    fn of(status: u16, answer: &str) -> Self {
-        let text = |name| element(answer, name).unwrap_or_default();
-        // Dots are part of EC2's codes.
-        let code = text("Code").chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.');
-        let code: String = code.take(super::CODE).collect();
-        let code = if code.is_empty() { format!("HTTP {status}") } else { code };
-        Self { status, code, message: text("Message").into() }
-    }
-
-    /// EC2's code for it is `InvalidRoute.NotFound` by the book. What EC2 says is that a parameter
-    /// is invalid, because "There is no route defined for" it.
-    fn is_missing_route(&self) -> bool {
-        match &*self.code {
-            "InvalidRoute.NotFound" => true,
-            "InvalidParameterValue" => self.message.contains("no route defined"),
-            _ => false,
-        }
-    }
-
-    fn into_error(self) -> AwsError {
-        AwsError::Refused { service: SERVICE, code: self.code, status: self.status }
-    }
-}
-
-async fn read(answer: HttpResponse) -> Result<Result<String, Refusal>, String> {
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), LIMIT).collect().await;
-    let body = body.map_err(|error| error.to_string())?.to_bytes();
-    let body = String::from_utf8_lossy(&body).into_owned();
-    Ok(if status.is_success() { Ok(body) } else { Err(Refusal::of(status.as_u16(), &body)) })
-}
-
-fn form(action: &str, parameters: &BTreeMap<&'static str, String>) -> String {
-    let mut form = format!("Action={action}&Version={VERSION}");
+fn form(action: &str, parameters: &[(&str, &str)]) -> String {
+    let mut form = String::new();
+    let mut query = QueryWriter::new(&mut form, action, VERSION);
     for (name, value) in parameters {
-        form.push_str(&format!("&{name}="));
-        for byte in value.bytes() {
-            match byte {
-                b'-' | b'.' | b'_' => form.push(char::from(byte)),
-                _ if byte.is_ascii_alphanumeric() => form.push(char::from(byte)),
-                _ => form.push_str(&format!("%{byte:02X}")),
-            }
-        }
+        query.prefix(name).string(value);
     }
+    query.finish();
     form
 }
 
 /// Where the route of that destination leads, in an answer to DescribeRouteTables.
 fn target(answer: &str, destination: IpNet) -> Option<Target> {
-    let is_wanted = |route: &&str| {
-        let block = element(route, "destinationCidrBlock");
-        let block = block.or_else(|| element(route, "destinationIpv6CidrBlock"));
-        block.and_then(|block| block.parse().ok()) == Some(destination)
-    };
-    // Nothing in a route is a list.
-    let route = element(answer, "routeSet")?.split("<item>").skip(1).find(is_wanted)?;
-    if let Some(id) = element(route, "networkInterfaceId").filter(|id| !id.is_empty()) {
-        return Some(Target::NetworkInterface(id.into()));
+    let mut document = Document::new(answer);
+    let mut elements = iter::from_fn(|| document.next_start_element());
+    let routes = elements.find(|element| element.local() == "routeSet")?;
+    let mut routes = document.scoped_to(routes);
+    while let Some(mut route) = routes.next_tag() {
+        let mut route = texts(&mut route);
+        let block = ["destinationCidrBlock", "destinationIpv6CidrBlock"];
+        let block = block.into_iter().find_map(|name| route.get(name));
+        if block.and_then(|block| block.parse().ok()) != Some(destination) {
+            continue;
+        }
+        if let Some(id) = route.remove("networkInterfaceId") {
+            return Some(Target::NetworkInterface(id));
+        }
+        let ids = ["gatewayId", "natGatewayId", "transitGatewayId", "vpcPeeringConnectionId"];
+        let id = ids.into_iter().find_map(|name| route.remove(name));
+        return Some(Target::Other(id.unwrap_or_else(|| "something else".into())));
     }
-    let ids = ["gatewayId", "natGatewayId", "transitGatewayId", "vpcPeeringConnectionId"];
-    let id = ids.into_iter().find_map(|name| element(route, name).filter(|id| !id.is_empty()));
-    Some(Target::Other(id.unwrap_or("something else").into()))
+    None
 }
 
-/// The content of the first element of that name; EC2 gives none of them attributes.
-fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
-    let (content, _) = rest.split_once(&format!("</{name}>"))?;
-    Some(content.trim())
-}
-
-fn unreachable(cause: String) -> AwsError {
-    AwsError::Unreachable { service: SERVICE, cause }
+/// The elements that have any text, which all of a route have, by name.
+fn texts(parent: &mut ScopedDecoder<'_, '_>) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    while let Some(mut element) = parent.next_tag() {
+        let name = element.start_el().local().to_owned();
+        let text = try_data(&mut element).unwrap_or_default();
+        if !text.trim().is_empty() {
+            texts.insert(name, text.trim().to_owned());
+        }
+    }
+    texts
 }
 
 #[cfg(test)]
@@ -303,7 +190,7 @@ mod tests {
 
     #[test]
     fn values_are_encoded() {
-        let parameters = BTreeMap::from([("DestinationIpv6CidrBlock", "2001:db8::1/128".into())]);
+        let parameters = [("DestinationIpv6CidrBlock", "2001:db8::1/128")];
         let expected = "Action=ReplaceRoute&Version=2016-11-15&DestinationIpv6CidrBlock=2001%3Adb8%3A%3A1%2F128";
         assert_eq!(form("ReplaceRoute", &parameters), expected);
     }
@@ -316,11 +203,13 @@ mod tests {
             )
         };
         let message = "There is no route defined for '198.51.100.1/32' in the route table.";
-        assert!(Refusal::of(400, &error("InvalidParameterValue", message)).is_missing_route());
-        assert!(Refusal::of(400, &error("InvalidRoute.NotFound", "")).is_missing_route());
-        let other = Refusal::of(403, &error("UnauthorizedOperation", "You are not authorized"));
-        assert!(!other.is_missing_route());
+        let refusal = |status, answer: &str| Refusal::of(EC2, status, answer);
+        assert!(is_missing_route(&refusal(400, &error("InvalidParameterValue", message))));
+        assert!(is_missing_route(&refusal(400, &error("InvalidRoute.NotFound", ""))));
+        let other = refusal(403, &error("UnauthorizedOperation", "You are not authorized"));
+        assert!(!is_missing_route(&other));
         assert_eq!(other.into_error().to_string(), "EC2 answers UnauthorizedOperation");
-        assert_eq!(Refusal::of(502, "<html>").into_error().to_string(), "EC2 answers HTTP 502");
+        let broken = refusal(502, "<html>").into_error();
+        assert_eq!(broken.to_string(), "EC2 answers HTTP 502");
     }
 }

@@ -5,10 +5,13 @@
 
 pub mod cloudwatch;
 pub mod ec2;
+mod endpoint;
 pub mod imds;
+mod refusal;
 pub mod route53;
 pub mod s3;
 pub mod secrets;
+mod signed;
 
 use std::error::Error;
 use std::time::Duration;
@@ -106,7 +109,7 @@ async fn sdk_config(timeout: Duration, attempts: u32) -> Result<SdkConfig, AwsEr
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(timeout / 2)
-                .operation_attempt_timeout(if attempts > 1 { timeout * 2 / 3 } else { timeout })
+                .operation_attempt_timeout(attempt_timeout(timeout, attempts))
                 .operation_timeout(timeout)
                 .build(),
         )
@@ -117,6 +120,11 @@ async fn sdk_config(timeout: Duration, attempts: u32) -> Result<SdkConfig, AwsEr
     // Not kept: it may be known the next time.
     let known = config.region().is_some_and(|region| !region.as_ref().is_empty());
     if known { Ok(config) } else { Err(AwsError::NoRegion) }
+}
+
+/// How long one attempt may take: with others to come, something is left for them.
+fn attempt_timeout(timeout: Duration, attempts: u32) -> Duration {
+    if attempts > 1 { timeout * 2 / 3 } else { timeout }
 }
 
 /// The innermost cause, which says most; its first line, as the one of missing credentials goes on
@@ -131,7 +139,8 @@ fn innermost(error: &dyn Error) -> String {
     line.trim_end_matches(" Attempted:").into()
 }
 
-/// A code as far as it can be one.
+/// A code as far as it can be one; dots are part of EC2's.
 fn plain(code: &str) -> String {
-    code.chars().filter(char::is_ascii_alphanumeric).take(CODE).collect()
+    let plain = code.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.');
+    plain.take(CODE).collect()
 }

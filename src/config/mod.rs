@@ -33,6 +33,8 @@ pub struct Config {
     pub passive: Passive,
     /// How clients are connected to in active mode.
     pub active: Active,
+    /// Which balancers stand before the gateway.
+    pub proxy_protocol: ProxyProtocol,
     /// The FTP service behind the gateway.
     pub upstream: Upstream,
     /// How the endpoints' names are resolved.
@@ -116,10 +118,23 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whether clients speak TLS.
     pub tls: TlsMode,
-    /// Whether the gateway translates line ends in TYPE A, or leaves TYPE A to the upstream.
-    pub translate_ascii: bool,
+    /// Who translates the line ends of TYPE A.
+    pub ascii: Ascii,
     /// Whether active mode (PORT, EPRT) is offered.
     pub active: bool,
+}
+
+/// Who translates the line ends of TYPE A, and when (RFC 959 3.1.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ascii {
+    /// The upstream, or nobody.
+    PassThrough,
+    /// The gateway, once the client has said TYPE A.
+    #[default]
+    Translate,
+    /// The gateway, until the client says TYPE I.
+    TranslateByDefault,
 }
 
 /// Whether the clients of a listener speak TLS (RFC 4217).
@@ -201,6 +216,15 @@ pub struct PassiveOverride {
     pub clients: IpNet,
     /// What 227 names for them.
     pub address: IpAddr,
+}
+
+/// `[proxy_protocol]`: whose word counts for the addresses of a connection.
+#[derive(Debug, Clone)]
+pub struct ProxyProtocol {
+    /// The networks of balancers, whose connections must begin with a header.
+    pub trusted: Vec<IpNet>,
+    /// How long a header may take.
+    pub timeout: Duration,
 }
 
 /// `[upstream]`: the FTP service behind the gateway.

@@ -68,6 +68,7 @@ fn every_key_of_the_schema_is_in_the_reference() {
         "passive",
         "passive.override",
         "active",
+        "proxy_protocol",
         "upstream",
         "upstream.endpoint",
         "upstream.tls",
@@ -134,6 +135,10 @@ fn each_mistake_names_its_file_line_key_and_remedy() {
         (
             "[passive]\naddress = \"0.0.0.0\"\n",
             "error: `0.0.0.0` is no address that a client can connect to\n --> ftpgate.toml:2, key passive.address\n  |\n2 | address = \"0.0.0.0\"\n  |           ^^^^^^^^^\nhint: write the address under which clients reach this node, or \"auto\"\n",
+        ),
+        (
+            "[proxy_protocol]\ntrusted = [\"10.0.0.5\", \"10.0.0.0/33\"]\n",
+            "error: `10.0.0.0/33` is no network\n --> ftpgate.toml:2, key proxy_protocol.trusted\n  |\n2 | trusted = [\"10.0.0.5\", \"10.0.0.0/33\"]\n  |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^\nhint: write an address and the length of its prefix, such as \"10.0.0.0/24\"\n",
         ),
         (
             "[log]\nformat = \"xml\"\n",

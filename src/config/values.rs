@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
@@ -135,6 +136,21 @@ pub(super) fn addresses<'de, D: Deserializer<'de>>(
     let list = Spanned::<Vec<Address>>::deserialize(deserializer)?;
     let span = list.span();
     Ok(Spanned::new(span, list.into_inner().into_iter().map(|Address(address)| address).collect()))
+}
+
+/// Networks; an address alone is a network of one.
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let network = |text: &String| {
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_| {
+            fault(
+                &format!("`{text}` is no network"),
+                "write an address and the length of its prefix, such as \"10.0.0.0/24\"",
+            )
+        })
+    };
+    texts.iter().map(network).collect()
 }
 
 /// An IP address, with that port if it has none.

@@ -226,6 +226,8 @@ verbs! {
     Port = "PORT";
     /// RFC 4217: whether data connections use TLS.
     Prot = "PROT";
+    /// The PROXY protocol, version 1, of a balancer that is not trusted or a client that is none.
+    Proxy = "PROXY";
     /// RFC 959: which directory.
     Pwd = "PWD" | "XPWD";
     /// RFC 959: good-bye.
@@ -304,7 +306,7 @@ mod tests {
 
     #[test]
     fn verb_and_argument_are_told_apart_in_any_case_and_spelling() {
-        let cases: [(&[u8], Verb, &[u8]); 9] = [
+        let cases: [(&[u8], Verb, &[u8]); 10] = [
             (b"PASV\r\n", Verb::Pasv, b""),
             (b"pasv\n", Verb::Pasv, b""),
             (b"  Stor a b.txt\r\n", Verb::Stor, b"a b.txt"),
@@ -314,6 +316,7 @@ mod tests {
             (b"SITE CHMOD 644 x", Verb::Site, b"CHMOD 644 x"),
             (b"RETR \xff\xffy", Verb::Retr, b"\xff\xffy"),
             (b"GET / HTTP/1.1\r\n", Verb::Http, b"/ HTTP/1.1"),
+            (b"PROXY UNKNOWN\r\n", Verb::Proxy, b"UNKNOWN"),
         ];
         for (line, verb, argument) in cases {
             let command = Command::parse(line).unwrap();

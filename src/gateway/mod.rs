@@ -11,6 +11,7 @@
 //! | `pair` | both data connections of a transfer |
 //! | `passive` | the shared passive port pool |
 //! | `protection` | TLS handshakes on data connections |
+//! | `proxy_header` | what a balancer says of whose connection it passes on |
 //! | `relay` | bytes from one data connection to the other |
 //! | `session` | the driver of one session |
 //! | `transfer` | a session's data connections, stage by stage |
@@ -24,6 +25,7 @@ mod pace;
 mod pair;
 mod passive;
 mod protection;
+mod proxy_header;
 mod relay;
 mod session;
 mod transfer;
@@ -41,12 +43,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, debug, error, info, info_span, warn};
 
-use crate::config::{Active, Config, Limits, Passive, PassiveHost, Timeouts, TlsMode};
-use crate::ftp::dialogue::Security;
+use crate::config::{self, Active, Config, Limits, Passive, PassiveHost, Timeouts, TlsMode};
+use crate::ftp::Reply;
+use crate::ftp::dialogue::{Ascii, Security};
 use crate::observe::audit::AuditLog;
-use crate::observe::metrics::{CONTROL, Metrics, Refusal};
+use crate::observe::metrics::{CONTROL, HeaderRefusal, Metrics, Refusal};
 use crate::tls::{self, Acceptor, CertificateError, SessionTls};
 use crate::upstream::{EndpointStatus, Upstream, UpstreamError};
 use admission::{Admission, Full};
@@ -54,6 +57,7 @@ use control::Control;
 pub use intake::Intake;
 pub use passive::BindError as PassiveBindError;
 use passive::PassivePool;
+use proxy_header::{Balancers, Ends, NoHeader};
 use relay::PipeBudget;
 use session::{Parties, Session, refusal};
 
@@ -79,7 +83,7 @@ pub struct Gateway {
 struct Service {
     pool: PassivePool,
     security: Security,
-    translate_ascii: bool,
+    ascii: Ascii,
     active: bool,
 }
 
@@ -98,6 +102,7 @@ struct Shared {
     timeouts: Timeouts,
     limits: Limits,
     drain_idle: Duration,
+    balancers: Balancers,
     admission: Admission,
     pipes: Arc<PipeBudget>,
     metrics: Metrics,
@@ -163,7 +168,9 @@ impl Gateway {
             let pool = match pools.get(&address.ip()) {
                 Some(pool) => pool.clone(),
                 None => {
-                    let pool = PassivePool::bind(address.ip(), &config.passive, metrics.clone())?;
+                    let balancers = Balancers::new(&config.proxy_protocol);
+                    let (ip, metrics) = (address.ip(), metrics.clone());
+                    let pool = PassivePool::bind(ip, &config.passive, balancers, metrics)?;
                     pools.insert(address.ip(), pool.clone());
                     pool
                 }
@@ -174,8 +181,12 @@ impl Gateway {
                 required: matches!(listener.tls, TlsMode::Implicit | TlsMode::Required),
                 requires_data: config.tls.as_ref().is_some_and(|tls| tls.require_data),
             };
-            let (translate_ascii, active) = (listener.translate_ascii, listener.active);
-            let service = Service { pool, security, translate_ascii, active };
+            let ascii = match listener.ascii {
+                config::Ascii::PassThrough => Ascii::PassThrough,
+                config::Ascii::Translate => Ascii::Translate,
+                config::Ascii::TranslateByDefault => Ascii::TranslateByDefault,
+            };
+            let service = Service { pool, security, ascii, active: listener.active };
             listeners.push((socket, Arc::new(service)));
         }
         let addresses: Vec<_> =
@@ -193,6 +204,7 @@ impl Gateway {
             timeouts: config.timeouts.clone(),
             limits: config.limits.clone(),
             drain_idle: config.drain.idle,
+            balancers: Balancers::new(&config.proxy_protocol),
             admission: Admission::new(&config.limits),
             pipes: Arc::default(),
             metrics,
@@ -348,56 +360,101 @@ async fn accept(
 }
 
 /// One client, from accept to end.
-async fn serve(stream: TcpStream, client: SocketAddr, service: Arc<Service>, shared: Arc<Shared>) {
+async fn serve(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    service: Arc<Service>,
+    shared: Arc<Shared>,
+) {
     let id = shared.next_session.fetch_add(1, Ordering::Relaxed);
+    let Ok(own) = stream.local_addr() else { return };
+    let socket = Ends { client: peer, local: own };
+    let drain = shared.intake.drain_token();
+    let ends = tokio::select! {
+        ends = shared.balancers.ends(&mut stream, socket) => ends,
+        // It is told so, whoever it is.
+        () = drain.cancelled() => Ok(socket),
+    };
+    let Ends { client, local } = match ends {
+        Ok(ends) => ends,
+        Err(NoHeader::Left) => return debug!(%peer, "a balancer has looked in"),
+        Err(NoHeader::Refused(reason)) => {
+            info!(%peer, reason = reason.as_str(), "no PROXY protocol header");
+            shared.metrics.proxy_protocol_refused(reason);
+            return turn_away(Control::new(stream), &no_header(reason)).await;
+        }
+    };
+    let parties = Parties { session: id, client, local, own };
     let span = info_span!("session", id, %client);
     async {
-        let control = Control::new(stream);
-        if let Err((mut control, reason)) = run_session(control, client, id, service, &shared).await
-        {
+        if client != peer {
+            let Parties { local, own, .. } = parties;
+            info!(balancer = %peer, destination = %local, %own, "told by a PROXY protocol header");
+        }
+        let (control, implicit) = (Control::new(stream), service.security.implicit);
+        if let Err((control, reason)) = run_session(control, parties, service, &shared).await {
             info!(reason = reason.as_str(), "refused");
             shared.metrics.session_refused(reason);
-            control.send(&refusal(match reason {
+            let why = match reason {
                 Refusal::ClientLimit => "Too many sessions from your address; try again later.",
                 Refusal::Draining => "This gateway is stopping; please connect again.",
                 Refusal::Limit => "Too many sessions; try again later.",
                 Refusal::NoEndpoint => "No FTP server can be reached now; try again later.",
-            }));
-            control.part(REFUSAL_TIMEOUT).await;
+            };
+            // To whom waits for TLS a word in the clear says nothing.
+            if implicit == control.tls().is_some() {
+                turn_away(control, &refusal(why)).await;
+            }
         }
     }
     .instrument(span)
     .await;
 }
 
+/// Says why there will be no session.
+async fn turn_away(mut control: Control, why: &[u8]) {
+    control.send(why);
+    control.part(REFUSAL_TIMEOUT).await;
+}
+
+/// The reply to a connection of which a balancer should have said whose it is.
+fn no_header(reason: HeaderRefusal) -> Vec<u8> {
+    match reason {
+        HeaderRefusal::Busy => refusal("Too many connections at once; try again later."),
+        HeaderRefusal::Timeout => refusal("The PROXY protocol header did not come in time."),
+        HeaderRefusal::Invalid | HeaderRefusal::Oversized | HeaderRefusal::Untrusted => {
+            let why = "This connection must begin with a PROXY protocol header, and does not.";
+            Reply::new(500, why).into_bytes()
+        }
+    }
+}
+
 /// Gives the client a session, or its connection back with the reason why not.
 async fn run_session(
     mut control: Control,
-    client: SocketAddr,
-    id: u64,
+    parties: Parties,
     service: Arc<Service>,
     shared: &Arc<Shared>,
 ) -> Result<(), (Control, Refusal)> {
     let drain = shared.intake.drain_token();
-    let mut tls = None;
-    if service.security.implicit {
-        // Before an endpoint is bothered: port 990 gets its share of scanners.
-        tls = match secure(&mut control, shared).await {
-            Some(tls) => Some(tls),
-            None => return Ok(()),
-        };
-    }
     if drain.is_cancelled() {
         return Err((control, Refusal::Draining));
     }
-    let _place = match shared.admission.admit(client.ip()) {
+    let _place = match shared.admission.admit(parties.client.ip()) {
         Ok(place) => place,
         Err(Full::Client) => return Err((control, Refusal::ClientLimit)),
         Err(Full::Node) => return Err((control, Refusal::Limit)),
     };
-    let Ok(local) = control.stream().local_addr() else { return Ok(()) };
+    let mut tls = None;
+    if service.security.implicit {
+        // Before an endpoint is bothered: port 990 gets its share of scanners.
+        tls = match Box::pin(secure(&mut control, shared)).await {
+            Some(tls) => Some(tls),
+            None => return Ok(()),
+        };
+    }
     // Boxed: it is over soon, and the session's task would keep its room for hours.
-    let connect = Box::pin(shared.upstream.connect(client.ip()));
+    let connect = Box::pin(shared.upstream.connect(parties.client.ip()));
     let connected = tokio::select! {
         connected = connect => connected,
         // No endpoint may answer for long, and a drain must not wait for it.
@@ -408,7 +465,6 @@ async fn run_session(
     };
     info!(endpoint = %connected.endpoint, "connected");
     shared.metrics.session_started();
-    let parties = Parties { session: id, client, local };
     let session = Session::new(Arc::clone(shared), service, parties, control, tls, connected);
     // Tokens of its own: each event polls them, and the shared ones' locks would be all sessions'.
     let (drain, stop) = (drain.child_token(), shared.stop.child_token());

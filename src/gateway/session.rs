@@ -17,6 +17,7 @@ use super::control::{Control, Read};
 use super::pace::Pace;
 use super::pair;
 use super::protection::Protection;
+use super::proxy_header::Opening;
 use super::transfer::{Callback, DataConnections, DataEvent, Dial};
 use super::{Service, Shared};
 use crate::config::{PassiveAddress, PassiveHost, Timeouts};
@@ -27,7 +28,7 @@ use crate::ftp::reply::Replies;
 use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::audit::Record;
 use crate::observe::log::one_line;
-use crate::observe::metrics::{CONTROL, DATA};
+use crate::observe::metrics::{CONTROL, DATA, HeaderRefusal};
 use crate::tls::{Acceptor, SessionTls, UpstreamTls};
 use crate::upstream::{Connected, NoEndpoint, Place, SourceCount, UpstreamLink};
 
@@ -51,8 +52,10 @@ pub(super) struct Parties {
     pub(super) session: u64,
     /// The client's side of its control connection.
     pub(super) client: SocketAddr,
-    /// Our side of it.
+    /// Where it connected to: our side, or that of a balancer before us.
     pub(super) local: SocketAddr,
+    /// Our side.
+    pub(super) own: SocketAddr,
 }
 
 /// One session.
@@ -78,6 +81,7 @@ pub(super) struct Session {
     source: IpAddr,
     /// Where they count.
     source_count: SourceCount,
+    opening: Opening,
     lines: Lines,
     replies: Replies,
     dialogue: Dialogue,
@@ -133,20 +137,18 @@ impl Session {
             upstream_ports: shared.upstream_ports.clone(),
             resume: shared.resume,
             security: service.security,
-            translate_ascii: service.translate_ascii,
+            ascii: service.ascii,
             active: service.active,
             client: parties.client.ip(),
-            own_address: parties.local.ip(),
-            own_ports: vec![
-                shared.passive.ports.clone(),
-                parties.local.port()..=parties.local.port(),
-            ],
+            own_address: parties.own.ip(),
+            own_ports: vec![shared.passive.ports.clone(), parties.own.port()..=parties.own.port()],
         };
         client.send(connected.banner.bytes());
         let source = local_ip(&connected.stream);
         let (upstream, upstream_tls) =
             upstream_of(connected.stream, connected.tls, shared.lost_after);
         Self {
+            opening: Opening::new(),
             lines: Lines::new(shared.limits.line_length),
             pace: Pace::new(shared.limits.commands_per_second, Instant::now()),
             service,
@@ -301,7 +303,12 @@ impl Session {
                     info!(accepted, user = %one_line(&printable(self.dialogue.user())), "login");
                 }
                 Action::Audit(end) => self.audit(end),
-                Action::Close(end) => self.end = Some(end),
+                Action::Close(end) => {
+                    if end == SessionEnd::ProxyHeader {
+                        self.shared.metrics.proxy_protocol_refused(HeaderRefusal::Untrusted);
+                    }
+                    self.end = Some(end);
+                }
             }
         }
     }
@@ -350,8 +357,14 @@ impl Session {
     }
 
     fn read_client(&mut self) {
-        let lines = &mut self.lines;
-        let read = self.client.read(|bytes| lines.push(bytes));
+        let (lines, opening, mut header) = (&mut self.lines, &mut self.opening, false);
+        let read = self.client.read(|bytes| {
+            header = opening.is_signature(bytes);
+            lines.push(bytes);
+        });
+        if header {
+            return self.dialogue.handle_proxy_header();
+        }
         self.take_read(read);
     }
 
@@ -516,7 +529,7 @@ impl Session {
 
     /// Keeps in mind where the client waits to be connected to.
     fn await_transfer(&mut self, to: SocketAddr, target: DataTarget) {
-        let from = self.parties.local.ip();
+        let from = self.parties.own.ip();
         let callback = Callback { to, from, source_port: self.shared.active.source_port };
         let dial = self.dial(target);
         self.data.await_transfer(callback, dial);

@@ -4,6 +4,8 @@
 //! never from a client: the number of series is bounded. An endpoint that is gone takes its series
 //! with it.
 
+mod totals;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ use prometheus::{
 
 use crate::ftp::dialogue::{CallbackRefusal, DataFailure, Outcome};
 use crate::ftp::{Direction, SessionEnd};
+
+pub use totals::Totals;
 
 /// Kinds of TLS connections, for labels.
 pub const CONTROL: &str = "control";
@@ -58,6 +62,7 @@ pub struct Metrics {
     passive_exhausted: IntCounter,
     passive_expired: IntCounter,
     passive_strangers: IntCounter,
+    proxy_protocol_refused: IntCounterVec,
     audit_dropped: IntCounter,
     role: IntGaugeVec,
     role_changes: IntCounterVec,
@@ -71,35 +76,6 @@ pub struct Metrics {
     peer_ready: IntGauge,
     cloudwatch_reports: IntCounterVec,
     cloudwatch_dropped: IntCounter,
-}
-
-/// What CloudWatch is told, counted since this node's start but for the flows, which are open now.
-/// Each is what the NLB means by the word, with a session's control connection and a transfer's
-/// data connection for its flows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Sessions and transfers now.
-    pub active_flows: u64,
-    /// Sessions, and transfers that were let through and have ended.
-    pub new_flows: u64,
-    /// Bytes of data connections.
-    pub processed_bytes: u64,
-    /// Data connections that broke at the client's side.
-    pub client_resets: u64,
-    /// Data connections that broke at the endpoint's side.
-    pub target_resets: u64,
-    /// Transfers that this node cut.
-    pub elb_resets: u64,
-    /// Connections without a source port.
-    pub port_allocation_errors: u64,
-    /// Clients that got no session.
-    pub rejected_flows: u64,
-    /// Logins that the endpoint refused.
-    pub login_failures: u64,
-    /// PASV and EPSV without a port.
-    pub passive_port_exhausted: u64,
-    /// Transfers that began and did not come to their end, whoever ended them.
-    pub transfers_aborted: u64,
 }
 
 /// What came of a write of the lease.
@@ -124,6 +100,21 @@ pub enum Refusal {
     Limit,
     /// No endpoint answered.
     NoEndpoint,
+}
+
+/// Why a connection was closed for a header of the PROXY protocol, or for the lack of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HeaderRefusal {
+    /// Too many connections were waiting for theirs.
+    Busy,
+    /// There was none, or it was malformed or cut off.
+    Invalid,
+    /// It was longer than any that is read.
+    Oversized,
+    /// It was not there in time.
+    Timeout,
+    /// It came from nobody who is trusted.
+    Untrusted,
 }
 
 /// What came of connecting to an endpoint.
@@ -309,6 +300,11 @@ impl Metrics {
                 "passive_strangers_total",
                 "Connections to a passive port that was not reserved for their address.",
             )?,
+            proxy_protocol_refused: make.counters(
+                "proxy_protocol_refused_total",
+                "Connections closed for their PROXY protocol header or for the lack of one.",
+                &["reason"],
+            )?,
             audit_dropped: make.counter(
                 "audit_dropped_total",
                 "Audit lines lost because the log could not be written.",
@@ -370,6 +366,9 @@ impl Metrics {
         for reason in Refusal::ALL {
             self.sessions_refused.with_label_values(&[reason.as_str()]);
         }
+        for reason in HeaderRefusal::ALL {
+            self.proxy_protocol_refused.with_label_values(&[reason.as_str()]);
+        }
         for end in SessionEnd::ALL {
             self.session_ends.with_label_values(&[end.as_str()]);
         }
@@ -415,48 +414,6 @@ impl Metrics {
         // The process metrics keep their conventional names, without our prefix.
         encoder.encode(&prometheus::gather(), &mut text)?;
         Ok(text)
-    }
-
-    /// The counts as they are now.
-    pub fn totals(&self) -> Totals {
-        let now = |gauge: &IntGauge| u64::try_from(gauge.get()).unwrap_or(0);
-        let transfers = |outcome: Outcome| -> u64 {
-            let all = [Direction::Download, Direction::Listing, Direction::Upload].into_iter();
-            let labels = all.map(|direction| [direction.as_str(), outcome.as_str()]);
-            labels.map(|labels| self.transfers_total.with_label_values(&labels).get()).sum()
-        };
-        let resets =
-            |failure: DataFailure| self.data_resets.with_label_values(&[failure.as_str()]).get();
-        let aborted = [
-            Outcome::Aborted,
-            Outcome::ClientFailed,
-            Outcome::GatewayFailed,
-            Outcome::UpstreamFailed,
-        ];
-        let aborted: u64 = aborted.into_iter().map(transfers).sum();
-        let directions = [Direction::Download, Direction::Listing, Direction::Upload].into_iter();
-        let bytes = directions
-            .map(|direction| self.transfer_bytes.with_label_values(&[direction.as_str()]).get());
-        let rejected = Refusal::ALL
-            .into_iter()
-            .map(|reason| self.sessions_refused.with_label_values(&[reason.as_str()]).get());
-        Totals {
-            active_flows: now(&self.sessions) + now(&self.transfers),
-            new_flows: self.sessions_total.get() + transfers(Outcome::Complete) + aborted,
-            processed_bytes: bytes.sum(),
-            client_resets: DataFailure::ALL
-                .into_iter()
-                .filter(|failure| failure.is_clients())
-                .map(resets)
-                .sum(),
-            target_resets: resets(DataFailure::Upstream),
-            elb_resets: transfers(Outcome::GatewayFailed),
-            port_allocation_errors: self.port_allocation_errors.get(),
-            rejected_flows: rejected.sum(),
-            login_failures: self.logins.with_label_values(&[login_result(false)]).get(),
-            passive_port_exhausted: self.passive_exhausted.get(),
-            transfers_aborted: aborted,
-        }
     }
 
     /// A session has its upstream.
@@ -637,6 +594,11 @@ impl Metrics {
         self.passive_strangers.inc();
     }
 
+    /// A connection was closed for its PROXY protocol header or for the lack of one.
+    pub fn proxy_protocol_refused(&self, reason: HeaderRefusal) {
+        self.proxy_protocol_refused.with_label_values(&[reason.as_str()]).inc();
+    }
+
     /// An audit line was lost.
     pub fn audit_dropped(&self) {
         self.audit_dropped.inc();
@@ -706,7 +668,7 @@ impl Metrics {
 /// The result of a probe without a failed stage.
 const PROBE_OK: &str = "ok";
 
-// === impl Stage, Refusal, ConnectResult ===
+// === impl Stage, Refusal, HeaderRefusal, ConnectResult ===
 
 impl Stage {
     /// All of them, in order.
@@ -746,6 +708,22 @@ impl Refusal {
             Self::Draining => "draining",
             Self::Limit => "limit",
             Self::NoEndpoint => "no-endpoint",
+        }
+    }
+}
+
+impl HeaderRefusal {
+    const ALL: [Self; 5] =
+        [Self::Busy, Self::Invalid, Self::Oversized, Self::Timeout, Self::Untrusted];
+
+    /// The word for it in logs and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Invalid => "invalid",
+            Self::Oversized => "oversized",
+            Self::Timeout => "timeout",
+            Self::Untrusted => "untrusted",
         }
     }
 }
@@ -902,48 +880,12 @@ mod tests {
             "ftpgate_transfer_bytes_total{direction=\"download\"} 0",
             "ftpgate_data_resets_total{side=\"upstream\"} 0",
             "ftpgate_passive_strangers_total 0",
+            "ftpgate_proxy_protocol_refused_total{reason=\"untrusted\"} 0",
             "ftpgate_audit_dropped_total 0",
             concat!("ftpgate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "process_open_fds ",
         ] {
             assert!(text.contains(series), "{series} is missing in\n{text}");
         }
-    }
-
-    #[test]
-    fn totals_count_every_direction_and_reason() {
-        let metrics = Metrics::new().unwrap();
-        assert_eq!(metrics.totals(), Totals::default());
-        metrics.session_started();
-        metrics.session_refused(Refusal::Limit);
-        metrics.session_refused(Refusal::NoEndpoint);
-        metrics.login(true);
-        metrics.login(false);
-        let second = Duration::from_secs(1);
-        for (direction, outcome, bytes) in [
-            (Direction::Upload, Outcome::Complete, 100),
-            (Direction::Listing, Outcome::GatewayFailed, 20),
-            (Direction::Download, Outcome::ClientFailed, 3),
-            (Direction::Download, Outcome::Refused, 0),
-        ] {
-            metrics.transfer_started();
-            metrics.transfer_ended(direction, outcome, bytes, second);
-        }
-        metrics.transfer_started();
-        metrics.data_reset(DataFailure::Client);
-        metrics.passive_exhausted();
-        let expected = Totals {
-            active_flows: 2,
-            new_flows: 4,
-            processed_bytes: 123,
-            client_resets: 1,
-            elb_resets: 1,
-            rejected_flows: 2,
-            login_failures: 1,
-            passive_port_exhausted: 1,
-            transfers_aborted: 2,
-            ..Totals::default()
-        };
-        assert_eq!(metrics.totals(), expected);
     }
 }

@@ -29,6 +29,7 @@ mod orders;
 mod pool;
 mod probe;
 mod protocol;
+mod proxy_protocol;
 mod regressions;
 mod resume;
 mod round_trip;

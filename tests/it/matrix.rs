@@ -67,14 +67,17 @@ impl Entrances {
     fn before(server: &Server, authority: &Authority) -> Self {
         let ports = address::unused_ports();
         let six = |offset| SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, ports + offset));
-        let required = "tls = \"required\"";
-        let implicit = "tls = \"implicit\"";
+        // lftp does not say TYPE A: it is the default.
+        let ascii = "ascii = \"translate-by-default\"";
+        let required = &*format!("{ascii}\ntls = \"required\"");
+        let implicit = &*format!("{ascii}\ntls = \"implicit\"");
         let gateway = Gateway::to(server)
             .passive(&format!("{}-{}", ports + 4, ports + 12))
             .certified(authority)
+            .listener(ascii)
             .also_listening("2122", required)
             .also_listening("2990", implicit)
-            .also_listening(&six(0).to_string(), "")
+            .also_listening(&six(0).to_string(), ascii)
             .also_listening(&six(1).to_string(), required)
             .also_listening(&six(2).to_string(), implicit)
             .start();
@@ -105,7 +108,7 @@ fn visit(kind: Kind, client: Client, authority: &Authority) -> Vec<Row> {
         {
             let address = if ipv6 { six } else { four };
             let target = Target { ascii, tls, ..Target::new(address, kind.user(), mode) };
-            let directory = format!("{way}-{}-{ascii}", name.replace('/', ""));
+            let directory = format!("visit-{way}-{}-{ascii}", name.replace('/', ""));
             let cell = client.can(target).then(|| round_trip(&server, client, target, &directory));
             cells.push((format!("{name}{}", if ascii { "a" } else { "" }), cell));
         }

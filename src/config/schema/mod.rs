@@ -4,6 +4,7 @@
 //! all of it, so that one run tells every fault.
 
 mod ha;
+mod proxy_protocol;
 mod tls;
 mod upstream;
 mod upstream_tls;
@@ -19,8 +20,9 @@ use toml::Spanned;
 
 use super::report::Fault;
 use super::values::{Ports, address, duration, filter, named_address, passive_address, zone};
-use super::{Config, PassiveAddress, TlsMode, Zone};
+use super::{Ascii, Config, PassiveAddress, TlsMode, Zone};
 use ha::{Admin, CloudWatch, Ha};
+use proxy_protocol::ProxyProtocol;
 use tls::Tls;
 use upstream::{Dns, Probe, Upstream};
 
@@ -43,6 +45,8 @@ struct File {
     passive: Passive,
     #[serde(default)]
     active: Active,
+    #[serde(default)]
+    proxy_protocol: ProxyProtocol,
     upstream: Upstream,
     #[serde(default)]
     dns: Dns,
@@ -85,14 +89,6 @@ struct Listener {
     ascii: Ascii,
     #[serde(default = "yes")]
     active: bool,
-}
-
-#[derive(Debug, Deserialize, Default, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-enum Ascii {
-    PassThrough,
-    #[default]
-    Translate,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -355,7 +351,7 @@ impl File {
                 .map(|listener| super::Listener {
                     address: listener.address.into_inner(),
                     tls: listener.tls.into_inner(),
-                    translate_ascii: listener.ascii == Ascii::Translate,
+                    ascii: listener.ascii,
                     active: listener.active,
                 })
                 .collect(),
@@ -376,6 +372,7 @@ impl File {
                 wait: self.passive.wait,
             },
             active: super::Active { source_port: self.active.source_port },
+            proxy_protocol: self.proxy_protocol.into_config(),
             upstream: self.upstream.into_config(),
             dns: self.dns.into_config(),
             probe: self.probe.into_config(),

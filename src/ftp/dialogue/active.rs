@@ -51,7 +51,7 @@ impl Dialogue {
             return self.answer(503, "EPSV ALL is in effect; use EPSV.");
         }
         let own = if self.terms.client.to_canonical().is_ipv6() { "2" } else { "1" };
-        let to = match callback(&command) {
+        let to = match self.callback(&command) {
             Ok(to) if is_same_family(to.ip(), self.terms.client) => to,
             Ok(_) | Err(MalformedEprt::Protocol) => {
                 let text = format!("Network protocol not supported, use ({own})");
@@ -75,9 +75,22 @@ impl Dialogue {
 
     /// The upstream waits at `target` for the transfer for which the client sent this command.
     pub(super) fn promise_callback(&mut self, command: &Command, target: DataTarget) {
-        let Ok(to) = callback(command) else { return };
+        let Ok(to) = self.callback(command) else { return };
         self.actions.push_back(Action::AwaitTransfer { to, target });
         self.channel = Channel::Callback;
+    }
+
+    /// Where PORT or EPRT says that the client waits. `::` and `0.0.0.0`, as lftp says with IPv6,
+    /// can only mean the client itself.
+    fn callback(&self, command: &Command) -> Result<SocketAddr, MalformedEprt> {
+        let mut to = match command.verb() {
+            Verb::Eprt => parse_eprt(command.argument())?,
+            _ => parse_port(command.argument()).ok_or(MalformedEprt::Syntax)?.into(),
+        };
+        if to.ip().is_unspecified() && is_same_family(to.ip(), self.terms.client) {
+            to.set_ip(self.terms.client);
+        }
+        Ok(to)
     }
 
     fn refusal(&self, to: SocketAddr) -> Option<CallbackRefusal> {
@@ -93,14 +106,6 @@ impl Dialogue {
         } else {
             None
         }
-    }
-}
-
-/// Where PORT or EPRT says that the client waits.
-fn callback(command: &Command) -> Result<SocketAddr, MalformedEprt> {
-    match command.verb() {
-        Verb::Eprt => parse_eprt(command.argument()),
-        _ => parse_port(command.argument()).map(Into::into).ok_or(MalformedEprt::Syntax),
     }
 }
 

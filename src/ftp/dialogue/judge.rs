@@ -2,7 +2,7 @@
 //! and the fuzz target share it, so it uses nothing but the public interface.
 
 use super::{
-    Action, Command, DataFailure, Dialogue, Direction, Lines, Outcome, Replies, Security,
+    Action, Ascii, Command, DataFailure, Dialogue, Direction, Lines, Outcome, Replies, Security,
     SessionEnd, Terms, Verb,
 };
 
@@ -76,7 +76,7 @@ pub(crate) fn terms() -> Terms {
         upstream_ports: 1024..=65535,
         resume: true,
         security: Security { offered: true, ..Security::default() },
-        translate_ascii: true,
+        ascii: Ascii::Translate,
         active: true,
         client: [127, 0, 0, 1].into(),
         own_address: [127, 0, 0, 2].into(),

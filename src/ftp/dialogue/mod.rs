@@ -80,7 +80,7 @@ pub struct Dialogue {
     memory: Option<Box<Memory>>,
     channel: Channel,
     protection: Protection,
-    /// The client has said TYPE A, and the gateway translates.
+    /// The client is in TYPE A, and the gateway translates.
     ascii: bool,
     user: Vec<u8>,
     logged_in: bool,
@@ -115,8 +115,8 @@ pub struct Terms {
     pub resume: bool,
     /// TLS with the client.
     pub security: Security,
-    /// TYPE A is translated here; else it goes upstream.
-    pub translate_ascii: bool,
+    /// Who translates the line ends of TYPE A.
+    pub ascii: Ascii,
     /// PORT and EPRT are offered.
     pub active: bool,
     /// The client: nobody else is connected to.
@@ -125,6 +125,17 @@ pub struct Terms {
     pub own_address: IpAddr,
     /// Ports that are ours there.
     pub own_ports: Vec<RangeInclusive<u16>>,
+}
+
+/// Who translates the line ends of TYPE A, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ascii {
+    /// The upstream, or nobody: TYPE A goes there.
+    PassThrough,
+    /// The gateway, once the client has said TYPE A.
+    Translate,
+    /// The gateway, until the client says TYPE I (RFC 959 3.1.1.1: the default type is ASCII).
+    TranslateByDefault,
 }
 
 /// What the driver is to do, in this order.
@@ -230,6 +241,8 @@ pub enum SessionEnd {
     PlaintextBehindAuth,
     /// The client or the upstream did not speak FTP.
     ProtocolError,
+    /// The client sent a header of the PROXY protocol, and is nobody who may.
+    ProxyHeader,
     /// QUIT.
     Quit,
     /// The upstream did not answer a command in time.
@@ -240,7 +253,7 @@ pub enum SessionEnd {
 
 impl SessionEnd {
     /// All of them, for metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ClientClosed,
         Self::Drained,
         Self::HandshakeTimeout,
@@ -248,6 +261,7 @@ impl SessionEnd {
         Self::LoginTimeout,
         Self::PlaintextBehindAuth,
         Self::ProtocolError,
+        Self::ProxyHeader,
         Self::Quit,
         Self::ReplyTimeout,
         Self::UpstreamClosed,
@@ -263,6 +277,7 @@ impl SessionEnd {
             Self::LoginTimeout => "login-timeout",
             Self::PlaintextBehindAuth => "plaintext-behind-auth",
             Self::ProtocolError => "protocol-error",
+            Self::ProxyHeader => "proxy-header",
             Self::Quit => "quit",
             Self::ReplyTimeout => "reply-timeout",
             Self::UpstreamClosed => "upstream-closed",
@@ -284,6 +299,8 @@ enum Pending {
     /// The client's TYPE A, for which the upstream was told TYPE I.
     Ascii(Command),
     Command(Command),
+    /// A TYPE I of our own, as [`Dialogue::translate_by_default`] says.
+    Image,
     /// A PWD of our own, as [`Dialogue::remember`] says.
     Locate,
     /// A NOOP of our own, as [`Dialogue::nudge`] says.
@@ -332,7 +349,7 @@ impl Dialogue {
             link: Link::Up,
             memory: terms.resume.then(Box::default),
             protection: Protection::new(terms.security),
-            ascii: false,
+            ascii: terms.ascii == Ascii::TranslateByDefault,
             terms,
             channel: Channel::Absent,
             user: Vec::new(),
@@ -411,7 +428,8 @@ impl Dialogue {
             Some(Pending::Command(_)) if reply.is_preliminary() => self.tell(reply),
             Some(Pending::Ascii(_)) if reply.is_preliminary() => {}
             Some(Pending::Ascii(_)) => self.handle_ascii_reply(reply),
-            Some(Pending::Locate) if reply.is_preliminary() => {}
+            Some(Pending::Image | Pending::Locate) if reply.is_preliminary() => {}
+            Some(Pending::Image) => self.handle_image_reply(&reply),
             Some(Pending::Locate) => self.handle_location(&reply),
             Some(Pending::Nudge) => {
                 self.pending.pop_front();
@@ -452,6 +470,15 @@ impl Dialogue {
             self.actions.push_back(Action::Resume { succeeded: false });
         }
         self.give_up(end, why);
+    }
+
+    /// The client began with a header of the PROXY protocol, and is nobody whose word counts.
+    pub fn handle_proxy_header(&mut self) {
+        if self.closed {
+            return;
+        }
+        self.answer(500, "A PROXY protocol header is not taken from your address.");
+        self.close(SessionEnd::ProxyHeader);
     }
 
     /// The timer of [`Dialogue::waiting`] has run out.
@@ -500,9 +527,13 @@ impl Dialogue {
             Some(Pending::Passive(request)) if request.is_pausing() => request.waiting(),
             _ if !self.logged_in => Waiting::Login,
             None => Waiting::Command,
-            Some(Pending::Ascii(_) | Pending::Command(_) | Pending::Locate | Pending::Nudge) => {
-                Waiting::Reply
-            }
+            Some(
+                Pending::Ascii(_)
+                | Pending::Command(_)
+                | Pending::Image
+                | Pending::Locate
+                | Pending::Nudge,
+            ) => Waiting::Reply,
             Some(Pending::Passive(request)) => request.waiting(),
             Some(Pending::Transfer(transfer)) => transfer.waiting(),
         }
@@ -588,6 +619,7 @@ impl Dialogue {
                 self.answer(500, "This is an FTP gateway.");
                 self.close(SessionEnd::ProtocolError);
             }
+            Verb::Proxy => self.handle_proxy_header(),
             Verb::Abor | Verb::Rein => {
                 self.drop_channel();
                 self.forward(command);
@@ -626,11 +658,16 @@ impl Dialogue {
                     self.actions.push_back(Action::Login { accepted });
                 }
                 self.tell(reply);
+                if accepted {
+                    self.translate_by_default();
+                }
             }
             Verb::Rein => {
                 self.logged_in &= !reply.is_positive();
                 self.epsv_all &= !reply.is_positive();
-                self.ascii &= !reply.is_positive();
+                if reply.is_positive() {
+                    self.ascii = self.terms.ascii == Ascii::TranslateByDefault;
+                }
                 self.tell(reply);
             }
             Verb::Type => {

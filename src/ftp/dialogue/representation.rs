@@ -2,9 +2,9 @@
 //!
 //! TYPE A is the gateway's own business: the upstream is told TYPE I, which every FTP service has,
 //! and the line ends are translated on the way. Until a client says TYPE, its transfers are as the
-//! upstream does them.
+//! upstream does them, unless the listener is told otherwise.
 
-use super::{Action, Command, Dialogue, Pending, Reply, Verb};
+use super::{Action, Ascii, Command, Dialogue, Pending, Reply, Verb};
 
 impl Dialogue {
     pub(super) fn start_type(&mut self, command: Command) {
@@ -12,7 +12,7 @@ impl Dialogue {
         let mut words = argument.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         let kind = (words.next().unwrap_or_default(), words.next(), words.next());
         match kind {
-            _ if !self.terms.translate_ascii => self.forward(command),
+            _ if self.terms.ascii == Ascii::PassThrough => self.forward(command),
             // Some servers keep the offset: it would count for a later transfer of TYPE I.
             (b"A", None | Some(b"N"), None) if self.restart > 0 => {
                 self.answer(503, "REST is in effect and needs TYPE I; send REST 0 first.");
@@ -28,6 +28,23 @@ impl Dialogue {
             (b"L", Some(b"8"), None) => self.forward(Command::image()),
             _ => self.forward(command),
         }
+    }
+
+    /// Brings the upstream of a client that has just logged in to TYPE I, if that client's files are
+    /// translated from the start.
+    pub(super) fn translate_by_default(&mut self) {
+        if self.ascii && self.terms.ascii == Ascii::TranslateByDefault {
+            // Kept in mind whatever becomes of it: another upstream must be told too.
+            self.remember(&Command::image(), &Reply::new(200, ""));
+            self.actions.push_back(Action::ToUpstream(Command::image().to_line()));
+            self.pending.push_back(Pending::Image);
+        }
+    }
+
+    /// The answer to that; without TYPE I there is nothing to translate from.
+    pub(super) fn handle_image_reply(&mut self, reply: &Reply) {
+        self.pending.pop_front();
+        self.ascii &= reply.is_positive();
     }
 
     /// The upstream's answer to the TYPE I that stands for the client's TYPE A.

@@ -22,9 +22,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::data_socket;
+use super::proxy_header::{Balancers, NoHeader};
 use crate::config::Passive;
 use crate::observe::metrics::Metrics;
 use table::{Asked, Id, Table};
@@ -87,6 +88,7 @@ struct Shared {
     table: Mutex<Table<Claim>>,
     reservation: Duration,
     wait: Duration,
+    balancers: Balancers,
     metrics: Metrics,
 }
 
@@ -112,7 +114,12 @@ impl PassivePool {
     /// Binds every port of the configuration on `ip`.
     ///
     /// Must be called within a Tokio runtime.
-    pub(super) fn bind(ip: IpAddr, config: &Passive, metrics: Metrics) -> Result<Self, BindError> {
+    pub(super) fn bind(
+        ip: IpAddr,
+        config: &Passive,
+        balancers: Balancers,
+        metrics: Metrics,
+    ) -> Result<Self, BindError> {
         let table = Table::new(config.ports.clone()).ok_or(BindError::NoPorts)?;
         let mut listeners = Vec::new();
         for port in config.ports.clone() {
@@ -125,6 +132,7 @@ impl PassivePool {
             table: Mutex::new(table),
             reservation: config.reservation,
             wait: config.wait,
+            balancers,
             metrics,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -134,9 +142,10 @@ impl PassivePool {
     /// an effect, so that listeners may share a pool.
     pub(super) fn serve(&self, tasks: &TaskTracker, closed: &CancellationToken) {
         for (port, listener) in std::mem::take(&mut *lock(&self.shared.listeners)) {
-            let (pool, closed) = (self.clone(), closed.clone());
-            tasks.spawn(async move {
-                closed.run_until_cancelled_owned(pool.accept(port, listener)).await;
+            let (pool, tasks, closed) = (self.clone(), tasks.clone(), closed.clone());
+            tasks.clone().spawn(async move {
+                let accept = pool.accept(port, listener, &tasks, &closed);
+                closed.run_until_cancelled(accept).await;
             });
         }
     }
@@ -164,9 +173,18 @@ impl PassivePool {
     }
 
     /// Accepts on one port for ever.
-    async fn accept(&self, port: u16, listener: TcpListener) {
+    async fn accept(
+        &self,
+        port: u16,
+        listener: TcpListener,
+        tasks: &TaskTracker,
+        closed: &CancellationToken,
+    ) {
         loop {
             match listener.accept().await {
+                Ok((stream, peer)) if self.shared.balancers.trust(peer.ip()) => {
+                    self.ask(stream, peer, port, tasks, closed);
+                }
                 Ok((stream, peer)) => self.hand_over(stream, peer, port),
                 // A client that has left again.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -178,9 +196,48 @@ impl PassivePool {
         }
     }
 
+    /// Waits for a balancer to say whose data connection it is; the next one does not wait for
+    /// that.
+    fn ask(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        port: u16,
+        tasks: &TaskTracker,
+        closed: &CancellationToken,
+    ) {
+        let turn = match self.shared.balancers.turn() {
+            Ok(turn) => turn,
+            Err(reason) => return self.turn_away(stream, peer, port, reason),
+        };
+        let (pool, closed) = (self.clone(), closed.clone());
+        tasks.spawn(async move {
+            let header = turn.header(&mut stream);
+            match closed.run_until_cancelled(header).await {
+                Some(Ok(Some(ends))) => pool.hand_over(stream, ends.client, port),
+                // The balancer's own, to see whether somebody listens.
+                Some(Ok(None)) => pool.turn_away(stream, peer, port, NoHeader::Left),
+                Some(Err(reason)) => pool.turn_away(stream, peer, port, reason),
+                None => data_socket::reset(stream),
+            }
+        });
+    }
+
+    /// Resets a data connection of which a balancer has not said whose it is.
+    fn turn_away(&self, stream: TcpStream, peer: SocketAddr, port: u16, reason: NoHeader) {
+        data_socket::reset(stream);
+        match reason {
+            NoHeader::Left => self.shared.metrics.passive_stranger(),
+            NoHeader::Refused(reason) => {
+                info!(%peer, port, reason = reason.as_str(), "no PROXY protocol header");
+                self.shared.metrics.proxy_protocol_refused(reason);
+            }
+        }
+    }
+
     /// Gives a data connection to whoever reserved it.
-    fn hand_over(&self, stream: TcpStream, peer: SocketAddr, port: u16) {
-        let claim = self.table().arrive(peer.ip().to_canonical(), port, grant);
+    fn hand_over(&self, stream: TcpStream, client: SocketAddr, port: u16) {
+        let claim = self.table().arrive(client.ip().to_canonical(), port, grant);
         match claim {
             Some(claim) => {
                 // A session that has just gone: its reservation was valid, its end is a reset.
@@ -189,7 +246,7 @@ impl PassivePool {
                 }
             }
             None => {
-                debug!(%peer, port, "a data connection that nobody reserved");
+                debug!(%client, port, "a data connection that nobody reserved");
                 data_socket::reset(stream);
                 self.shared.metrics.passive_stranger();
             }

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::config::PassiveAddress;
+use crate::config::{PassiveAddress, ProxyProtocol};
 
 /// Longer than anything takes that goes right.
 const LONG: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ struct Served {
 impl Served {
     fn new(ip: [u8; 4], reservation: Duration, wait: Duration) -> Self {
         let (ip, metrics) = (IpAddr::from(ip), Metrics::new().unwrap());
-        let pool = PassivePool::bind(ip, &config(reservation, wait), metrics.clone()).unwrap();
+        let pool = bind(ip, reservation, wait, metrics.clone()).unwrap();
         let (closed, tasks) = (CancellationToken::new(), TaskTracker::new());
         pool.serve(&tasks, &closed);
         pool.serve(&tasks, &closed);
@@ -49,9 +49,16 @@ impl Served {
     }
 }
 
-fn config(reservation: Duration, wait: Duration) -> Passive {
+fn bind(
+    ip: IpAddr,
+    reservation: Duration,
+    wait: Duration,
+    metrics: Metrics,
+) -> Result<PassivePool, BindError> {
     let (address, overrides) = (PassiveAddress::Auto, Vec::new());
-    Passive { ports: 8192..=8200, address, overrides, reservation, wait }
+    let config = Passive { ports: 8192..=8200, address, overrides, reservation, wait };
+    let none = ProxyProtocol { trusted: Vec::new(), timeout: LONG };
+    PassivePool::bind(ip, &config, Balancers::new(&none), metrics)
 }
 
 fn client(n: u16) -> IpAddr {
@@ -206,12 +213,11 @@ async fn an_ipv4_client_of_an_ipv6_socket_is_the_same_client() {
 #[tokio::test]
 async fn a_port_that_is_taken_is_named_and_free_again_when_the_pool_has_closed() {
     let served = Served::new([127, 66, 0, 10], LONG, LONG);
-    let error =
-        PassivePool::bind(served.ip, &config(LONG, LONG), served.metrics.clone()).unwrap_err();
+    let error = bind(served.ip, LONG, LONG, served.metrics.clone()).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("passive port 8192 of 127.66.0.10"), "{text}");
     assert!(text.contains("change passive.ports"), "{text}");
     served.closed.cancel();
     served.tasks.wait().await;
-    PassivePool::bind(served.ip, &config(LONG, LONG), served.metrics.clone()).unwrap();
+    bind(served.ip, LONG, LONG, served.metrics.clone()).unwrap();
 }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use ftpgate::ftp::command::{Command, Direction, Verb};
-use ftpgate::ftp::dialogue::{Action, DataFailure, Dialogue, Outcome, Security, SessionEnd, Terms};
+use ftpgate::ftp::dialogue::{Action, Ascii, DataFailure, Dialogue, Outcome, Security, SessionEnd, Terms};
 use ftpgate::ftp::line::Lines;
 use ftpgate::ftp::reply::Replies;
 use libfuzzer_sys::fuzz_target;

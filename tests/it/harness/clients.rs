@@ -119,6 +119,8 @@ impl Client {
     pub(crate) fn can(self, target: Target<'_>) -> bool {
         let ipv6 = target.address.is_ipv6();
         match (self, target.mode) {
+            // Curl 7.88 says PROT P and then sends in the clear, in active mode.
+            (Self::Curl, Mode::Port | Mode::Eprt) if target.tls != Tls::Off => false,
             // It knows no TLS.
             (Self::Tnftp, _) if target.tls != Tls::Off => false,
             // These are for IPv4 only.

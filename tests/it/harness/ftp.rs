@@ -67,7 +67,9 @@ impl Ftp {
         ftp
     }
 
-    fn over(stream: TcpStream) -> Self {
+    /// Over a connection that is there already; reads the banner.
+    #[track_caller]
+    pub(crate) fn over(stream: TcpStream) -> Self {
         let mut ftp = Self { stream: BufReader::new(stream) };
         ftp.reply().expect(&[220]);
         ftp

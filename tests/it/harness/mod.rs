@@ -8,6 +8,7 @@ pub(crate) mod clients;
 pub(crate) mod dns;
 pub(crate) mod ftp;
 pub(crate) mod gateway;
+pub(crate) mod haproxy;
 pub(crate) mod namespace;
 pub(crate) mod probes;
 pub(crate) mod process;

@@ -1,32 +1,30 @@
-//! CloudWatch as far as gateways talk to it: PutMetricData in rpc-v2 CBOR, which moto 5.2.5 answers
-//! with 404; and alarms the way Route 53 judges by them, from the data and not from their state.
+//! CloudWatch as far as gateways talk to it: PutMetricData, which moto takes unless it is told to
+//! fail; and alarms the way Route 53 judges by them, from the data and not from their state.
 //!
 //! Time is scaled: [`MINUTE`] stands for the minute of a metric of standard resolution.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use axum::Router;
-use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use serde_json::Value;
+use percent_encoding::percent_decode_str;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::DropGuard;
 
-use super::cbor;
 use super::http::serve;
+use super::moto;
 use super::network::Host;
 
 /// Its port.
 pub(crate) const PORT: u16 = 5001;
 /// What a minute lasts here.
 pub(crate) const MINUTE: Duration = Duration::from_secs(2);
-/// Where smithy's rpc-v2 puts the operation.
-const PATH: &str = "/service/GraniteServiceVersion20100801/operation/PutMetricData";
 
 /// A value that was reported.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,16 +58,19 @@ pub(crate) struct CloudWatch {
     _running: Arc<DropGuard>,
 }
 
-#[derive(Debug, Default)]
 struct Store {
+    /// Where moto is.
+    host: Host,
     data: Mutex<Vec<Datum>>,
     unavailable: AtomicBool,
 }
 
 impl CloudWatch {
     pub(crate) fn start(host: &Host) -> Self {
-        let store = Arc::<Store>::default();
-        let router = Router::new().route(PATH, post(put)).with_state(Arc::clone(&store));
+        let (host_of_moto, data) = (host.clone(), Mutex::default());
+        let store = Store { host: host_of_moto, data, unavailable: AtomicBool::new(false) };
+        let store = Arc::new(store);
+        let router = Router::new().route("/", post(put)).with_state(Arc::clone(&store));
         Self { store, _running: Arc::new(serve(host.tcp(PORT), router)) }
     }
 
@@ -106,44 +107,50 @@ impl CloudWatch {
     }
 }
 
-async fn put(State(store): State<Arc<Store>>, body: Bytes) -> Response {
-    let (status, body) = match cbor::read(&body).and_then(|request| read(&request)) {
-        _ if store.unavailable.load(Ordering::Relaxed) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Vec::new())
-        }
-        Some(read) => {
-            store.data.lock().unwrap().extend(read);
-            (StatusCode::OK, vec![0xbf, 0xff])
-        }
-        None => (StatusCode::BAD_REQUEST, Vec::new()),
+async fn put(
+    State(store): State<Arc<Store>>,
+    headers: HeaderMap,
+    body: String,
+) -> (StatusCode, String) {
+    if store.unavailable.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, String::new());
+    }
+    let signature = headers[AUTHORIZATION].to_str().unwrap().to_owned();
+    let (of_store, form) = (Arc::clone(&store), body.clone());
+    let ask = move || of_store.host.inside(|| moto::pass_on_form(&signature, &form));
+    // It may have been killed.
+    let Ok(answer) = spawn_blocking(ask).await.unwrap() else {
+        return (StatusCode::BAD_GATEWAY, String::new());
     };
-    Response::builder()
-        .status(status)
-        .header("smithy-protocol", "rpc-v2-cbor")
-        .header("content-type", "application/cbor")
-        .body(Body::from(body))
-        .unwrap()
+    if answer.status == 200 {
+        let read = read(&body).unwrap_or_else(|| panic!("moto took this: {body}"));
+        store.data.lock().unwrap().extend(read);
+    }
+    (StatusCode::from_u16(answer.status).unwrap(), answer.body)
 }
 
-fn read(request: &Value) -> Option<Vec<Datum>> {
-    let text = |value: &Value, key: &str| value[key].as_str().map(str::to_owned);
-    let namespace = text(request, "Namespace")?;
-    let data = request["MetricData"].as_array()?.iter().map(|datum| {
-        let dimensions = datum["Dimensions"].as_array().map_or(&[][..], Vec::as_slice).iter();
-        let dimensions = dimensions.map(|pair| Some((text(pair, "Name")?, text(pair, "Value")?)));
-        // One value, or the least of a set of them.
-        let value = datum["Value"].as_f64().or_else(|| {
-            let least = datum["StatisticValues"]["Minimum"].as_f64();
-            let values = datum["Values"].as_array().into_iter().flatten();
-            least.or_else(|| values.filter_map(Value::as_f64).reduce(f64::min))
+fn read(form: &str) -> Option<Vec<Datum>> {
+    let decode = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let fields = form.split('&').filter_map(|field| field.split_once('='));
+    let fields: BTreeMap<_, _> =
+        fields.map(|(name, value)| (decode(name), decode(value))).collect();
+    let is_there = |name: &str| fields.contains_key(name);
+    let data = (1..).map(|number| format!("MetricData.member.{number}"));
+    let data = data.take_while(|datum| is_there(&format!("{datum}.MetricName"))).map(|datum| {
+        let field = |name: &str| fields.get(&format!("{datum}.{name}"));
+        let dimensions = (1..).map_while(|number| {
+            let part = |name| field(&format!("Dimensions.member.{number}.{name}")).cloned();
+            Some((part("Name")?, part("Value")?))
         });
+        let timestamp = field("Timestamp").and_then(|time| humantime::parse_rfc3339(time).ok());
+        let since = timestamp.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         Some(Datum {
             at: Instant::now(),
-            timestamp: datum["Timestamp"].as_f64(),
-            namespace: namespace.clone(),
-            metric: text(datum, "MetricName")?,
-            dimensions: dimensions.collect::<Option<_>>()?,
-            value: value?,
+            timestamp: since.map(|since| since.as_secs_f64()),
+            namespace: fields.get("Namespace")?.clone(),
+            metric: field("MetricName")?.clone(),
+            dimensions: dimensions.collect(),
+            value: field("Value")?.parse().ok()?,
         })
     });
     data.collect()

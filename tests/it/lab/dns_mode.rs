@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::client::{self, pasv_address};
+use super::moto;
 use super::network::Place;
 use super::{Lab, Mode, NAME};
 use crate::harness::eventually;
@@ -67,6 +68,10 @@ fn the_sequence_is_the_same_under_the_same_name_after_failover_by_missing_metric
     let mut lab = Lab::start(Mode::Dns);
     is_served_by(&lab, Place::GatewayA);
     shows_the_sequence(&put_test_txt(&lab), Place::GatewayA);
+    let reported = lab.host(Place::Aws).inside(|| moto::metric_names("ftpgate"));
+    for name in ["HealthyHostCount", "UnHealthyHostCount", "NewFlowCount", "ProcessedBytes"] {
+        assert!(reported.contains(name), "{reported:?}");
+    }
     lab.kill_gateway(Place::GatewayA);
     leads_to(&lab, Place::GatewayC);
     shows_the_sequence(&put_test_txt(&lab), Place::GatewayC);

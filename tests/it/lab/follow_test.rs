@@ -3,16 +3,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use aws_sdk_cloudwatch::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_cloudwatch::types::{Dimension, MetricDatum};
-
 use super::client;
 use super::cloudwatch::{self, Alarm, CloudWatch};
 use super::follow::{HealthChecks, Resolver};
 use super::moto::{self, RecordSet};
 use super::network::{Host, LabNetwork, Place};
 use super::{NAME, ZONE};
-use crate::harness::aws::{ACCESS_KEY, Moto, REGION, SECRET_KEY};
+use crate::harness::aws::Moto;
 use crate::harness::eventually;
 
 const MOMENT: Duration = Duration::from_secs(1);
@@ -59,7 +56,7 @@ fn the_resolver_follows_a_record_within_a_second() {
 }
 
 #[test]
-fn metrics_of_the_sdk_turn_a_failover_record_and_so_do_missing_ones() {
+fn metrics_turn_a_failover_record_and_so_do_missing_ones() {
     let network = LabNetwork::new();
     let aws = network.host(Place::Aws);
     let _moto = Moto::inside(aws);
@@ -87,6 +84,8 @@ fn metrics_of_the_sdk_turn_a_failover_record_and_so_do_missing_ones() {
     report([(Place::GatewayA, 2.0), (Place::GatewayC, 2.0)].into());
     let datum = &cloudwatch.data()[0];
     assert_eq!((&*datum.metric, datum.value), ("HealthyHostCount", 2.0));
+    let known = aws.inside(|| moto::metric_names("ftpgate"));
+    assert_eq!(known, ["HealthyHostCount".to_owned()].into());
     follows(client, Place::GatewayA);
     // Silence of one is enough, and so is a bad value.
     eventually("silence to count", || {
@@ -103,24 +102,15 @@ fn metrics_of_the_sdk_turn_a_failover_record_and_so_do_missing_ones() {
     });
 }
 
-/// Reports a count of healthy hosts in each place's zone, by the SDK that gateways use.
+/// Reports a count of healthy hosts in each place's zone.
 fn put_metric_data(values: &HashMap<Place, f64>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let endpoint = format!("http://{}:{}", Place::Aws.address(), cloudwatch::PORT);
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new(REGION))
-            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests"))
-            .endpoint_url(endpoint)
-            .load()
-            .await;
-        let mut put = aws_sdk_cloudwatch::Client::new(&config).put_metric_data();
-        put = put.namespace("ftpgate");
-        for (place, value) in values {
-            let zone = Dimension::builder().name("AvailabilityZone").value(place.zone()).build();
-            let datum = MetricDatum::builder().metric_name("HealthyHostCount").dimensions(zone);
-            put = put.metric_data(datum.value(*value).build());
-        }
-        put.send().await.unwrap();
-    });
+    let mut form = "Action=PutMetricData&Version=2010-08-01&Namespace=ftpgate".to_owned();
+    for (number, (place, value)) in (1..).zip(values) {
+        let member = format!("MetricData.member.{number}");
+        let dimension = format!("{member}.Dimensions.member.1");
+        let zone = place.zone();
+        form += &format!("&{member}.MetricName=HealthyHostCount&{member}.Value={value}");
+        form += &format!("&{dimension}.Name=AvailabilityZone&{dimension}.Value={zone}");
+    }
+    moto::post_form("monitoring", cloudwatch::PORT, &form).unwrap().expect_success();
 }

@@ -3,7 +3,6 @@
 //!
 //! The gateways' configuration and environment are in [`node`], the addresses in [`network`].
 
-mod cbor;
 mod client;
 mod cloudwatch;
 mod dns_mode;

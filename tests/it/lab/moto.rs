@@ -1,6 +1,7 @@
-//! What a lab asks of moto: a hosted zone with its records, and a VPC with an overlay route. All of
-//! it is to be called inside one of the lab's hosts.
+//! What a lab asks of moto: a hosted zone with its records, a VPC with an overlay route, and the
+//! metrics that it was told. All of it is to be called inside one of the lab's hosts.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -10,6 +11,7 @@ use crate::harness::aws::{ACCESS_KEY, REGION};
 
 /// Its port.
 pub(crate) const PORT: u16 = 5000;
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A record set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,8 +145,16 @@ impl Vpc {
     }
 }
 
+/// The metrics that there are in a namespace.
+pub(crate) fn metric_names(namespace: &str) -> BTreeSet<String> {
+    let body = format!("Action=ListMetrics&Version=2010-08-01&Namespace={namespace}");
+    let answer = post_form("monitoring", PORT, &body).unwrap().expect_success();
+    let names = answer.body.split("<MetricName>").skip(1);
+    names.filter_map(|rest| rest.split("</MetricName>").next()).map(str::to_owned).collect()
+}
+
 fn route53(method: &str, path: &str, body: &str) -> io::Result<Answer> {
-    call("route53", method, path, "application/xml", body)
+    call(PORT, &signature("route53"), method, path, "application/xml", body)
 }
 
 fn ec2(action: &str, parameters: &[(&str, &str)]) -> String {
@@ -156,17 +166,37 @@ fn try_ec2(action: &str, parameters: &[(&str, &str)]) -> io::Result<Answer> {
     for (key, value) in parameters {
         body += &format!("&{key}={}", value.replace('/', "%2F"));
     }
-    call("ec2", "POST", "/", "application/x-www-form-urlencoded", &body)
+    post_form("ec2", PORT, &body)
+}
+
+/// A call in the Query protocol, to moto or to what is before it.
+pub(crate) fn post_form(service: &str, port: u16, body: &str) -> io::Result<Answer> {
+    call(port, &signature(service), "POST", "/", FORM, body)
+}
+
+/// Lets moto answer a call in the Query protocol that somebody else signed.
+pub(crate) fn pass_on_form(signature: &str, body: &str) -> io::Result<Answer> {
+    call(PORT, signature, "POST", "/", FORM, body)
 }
 
 /// moto learns from the signature, which it does not check, which service is meant.
-fn call(service: &str, method: &str, path: &str, kind: &str, body: &str) -> io::Result<Answer> {
-    let signature = format!(
+fn signature(service: &str) -> String {
+    format!(
         "AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20260101/{REGION}/{service}/aws4_request, \
          SignedHeaders=host, Signature=none"
-    );
-    let headers = [("Authorization", &*signature), ("Content-Type", kind)];
-    let to = SocketAddr::from((Place::Aws.address(), PORT));
+    )
+}
+
+fn call(
+    port: u16,
+    signature: &str,
+    method: &str,
+    path: &str,
+    kind: &str,
+    body: &str,
+) -> io::Result<Answer> {
+    let headers = [("Authorization", signature), ("Content-Type", kind)];
+    let to = SocketAddr::from((Place::Aws.address(), port));
     request(to, method, path, &headers, body.as_bytes())
 }
 

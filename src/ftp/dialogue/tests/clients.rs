@@ -186,6 +186,28 @@ fn type_a_that_cannot_be_had_or_would_move_an_offset_is_refused() {
 }
 
 #[test]
+fn a_client_that_never_says_type_may_be_taken_at_rfc_959s_word() {
+    let mut script = Script::with(|terms| terms.ascii = Ascii::TranslateByDefault);
+    script.line("USER ann", &["> USER ann"]);
+    script.reply("230 in", &["Login(true)", "< 230 in", "> TYPE I"]);
+    script.line("EPSV", &[]);
+    script.reply("200 binary", &["> EPSV"]);
+    script.reply("229 ok (|||5001|)", &["ReservePort(5001)"]);
+    script.reserved(8192, &["< 229 Entering Passive Mode (|||8192|)"]);
+    script.line("STOR f", &["TransferStarted(Upload)", "> STOR f"]);
+    script.event(Dialogue::handle_data_opened, &["Relay(Upload in ASCII)"]);
+    script.event(|dialogue| dialogue.handle_data_ended(1), &["FinishData"]);
+    script.reply("226 ok", &["ReleaseData", "Audit(STOR f complete 226)", "< 226 ok"]);
+    script.event(Dialogue::handle_upstream_lost, &[]);
+    script.line("TYPE I", &["Reconnect"]);
+    script.event(|dialogue| dialogue.handle_upstream_connected(false), &["> USER ann"]);
+    script.reply("230 in", &["> TYPE I"]);
+    script.reply("200 binary", &["Resume { succeeded: true }", "> TYPE I"]);
+    script.reply("200 binary", &["< 200 binary"]);
+    assert_eq!(begin(&mut script, "STOR f"), "Relay(Upload)");
+}
+
+#[test]
 fn what_there_is_anyway_is_granted_though_the_upstream_does_not_know_it() {
     let mut script = offered();
     for (line, answer) in
@@ -221,6 +243,7 @@ fn a_client_in_active_mode_is_connected_to_when_it_transfers() {
     for (line, answer) in [
         ("PORT 127,0,0,1,200,1", "< 200 PORT command successful."),
         ("EPRT |1|127.0.0.1|51201|", "< 200 EPRT command successful."),
+        ("EPRT |1|0.0.0.0|51201|", "< 200 EPRT command successful."),
     ] {
         let mut script = offered();
         script.line(line, &["> EPSV"]);
@@ -282,6 +305,7 @@ fn nobody_but_the_client_is_connected_to() {
         ("::ffff:127.0.0.1", "PORT 127,0,0,1,200,1"),
         ("::ffff:127.0.0.1", "EPRT |1|127.0.0.1|51201|"),
         ("2001:db8::7", "EPRT |2|2001:db8::7|51201|"),
+        ("2001:db8::7", "EPRT |2|::|51201|"),
     ] {
         let mut six = Script::with(|terms| {
             (terms.active, terms.client) = (true, client.parse().unwrap());

@@ -24,7 +24,8 @@ impl Script {
     /// A listener that offers nothing but passive mode, and what `change` says.
     fn with(change: impl FnOnce(&mut Terms)) -> Self {
         let security = Security::default();
-        let mut terms = Terms { security, active: false, translate_ascii: false, ..terms() };
+        let ascii = Ascii::PassThrough;
+        let mut terms = Terms { security, active: false, ascii, ..terms() };
         change(&mut terms);
         Self { dialogue: Dialogue::new(terms) }
     }
