@@ -7,6 +7,7 @@ use std::process::Command;
 use std::thread;
 
 use crate::harness::certificates::{Authority, Certificate};
+use crate::harness::clients::{Client, Mode, Operation, Target, Tls};
 use crate::harness::ftp::{End, Ftp, read_to_end};
 use crate::harness::gateway::{Gateway, GatewayOptions};
 use crate::harness::scripted::{listen, mute};
@@ -127,6 +128,32 @@ fn a_certificate_for_a_name_is_good_where_that_name_is_told() {
         .set("upstream.tls", "server_name = \"ftp.example.com\"")
         .start();
     assert_serves(&gateway, &server);
+}
+
+#[test]
+fn clients_with_tls_and_without_come_to_servers_with_tls_through_one_gateway() {
+    let authority = Authority::new();
+    let scratch = tempfile::tempdir().unwrap();
+    let [up, down] = ["up", "down"].map(|name| scratch.path().join(name));
+    let content = bytes(3, 3 << 20);
+    std::fs::write(&up, &content).unwrap();
+    for kind in [Kind::ProFtpd, Kind::Vsftpd, Kind::PureFtpd] {
+        let server = Server::options(kind).tls(&authority).start();
+        let gateway = gateway(server.address, "explicit", &authority)
+            .certified(&authority)
+            .listener("tls = \"optional\"")
+            .start();
+        let encrypted = Tls::Explicit(&authority.file);
+        for (number, tls) in [Tls::Off, encrypted].into_iter().enumerate() {
+            let target = Target { tls, ..Target::new(gateway.address, kind.user(), Mode::Pasv) };
+            let remote = &*format!("file-{number}");
+            let run = |operation| Client::Curl.run(target, operation).unwrap();
+            run(Operation::Upload { local: &up, remote });
+            assert!(server.read(remote) == content, "{}", kind.name());
+            run(Operation::Download { remote, local: &down });
+            assert!(std::fs::read(&down).unwrap() == content, "{}", kind.name());
+        }
+    }
 }
 
 /// A server that says this to AUTH TLS and nothing to the rest.
