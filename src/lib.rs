@@ -15,8 +15,8 @@
 //! | [`probe`] | one probe of one endpoint: connect, banner, login, list, round trip |
 //! | [`aws`] | thin adapters to AWS |
 //! | [`dns`] | names and their addresses |
-//! | [`tls`] | one TLS connection without its socket; the certificate of this node |
-//! | [`outbound`] | connections to the upstream, from a chosen local address |
+//! | [`outbound`] | connections to the upstream, from a chosen local address, and the first words on them |
+//! | [`tls`] | one TLS connection without its socket; the certificate of this node; whom it trusts upstream |
 //! | [`observe`] | metrics, the audit log, tracing set-up |
 //! | [`config`] | the TOML file: its shape, its checks, its error messages |
 //! | [`ftp`] | the protocol without I/O: lines, commands, replies, host-ports, the dialogue |

@@ -4,30 +4,63 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::EX_CONFIG;
-use crate::config::Config;
+use crate::config::{Config, EndpointAddress, UpstreamTls};
+use crate::tls::{Connector, TrustError};
+
+/// Where servers begin with TLS (RFC 4217 does not say so, but everybody does it).
+const IMPLICIT_PORT: u16 = 990;
 
 /// Reads the file, binds nothing, and says what it means or what is wrong.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer")]
 pub(super) fn check(path: &Path) -> ExitCode {
-    match Config::load(path) {
-        Ok(config) => {
-            println!("{}: ok", path.display());
-            for listener in &config.listeners {
-                println!("listens on: {}", listener.address);
-            }
-            println!(
-                "passive ports: {}-{}",
-                config.passive.ports.start(),
-                config.passive.ports.end()
-            );
-            for endpoint in &config.upstream.endpoints {
-                println!("endpoint: {}", endpoint.address);
-            }
-            ExitCode::SUCCESS
-        }
+    let config = match Config::load(path) {
+        Ok(config) => config,
         Err(error) => {
             eprint!("{error}");
-            ExitCode::from(EX_CONFIG)
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    let tls = match config.upstream.tls.as_ref().map(|tls| upstream_tls(&config, tls)).transpose() {
+        Ok(told) => told.unwrap_or_default(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    println!("{}: ok", path.display());
+    for listener in &config.listeners {
+        println!("listens on: {}", listener.address);
+    }
+    println!("passive ports: {}-{}", config.passive.ports.start(), config.passive.ports.end());
+    for endpoint in &config.upstream.endpoints {
+        println!("endpoint: {}", endpoint.address);
+    }
+    print!("{tls}");
+    ExitCode::SUCCESS
+}
+
+/// What TLS with the upstream means; the authorities are read.
+fn upstream_tls(config: &Config, tls: &UpstreamTls) -> Result<String, TrustError> {
+    let roots = Connector::load(tls)?.roots();
+    let from = match &tls.ca {
+        Some(path) => path.display().to_string(),
+        None => "this system".into(),
+    };
+    let name = tls.server_name.as_deref().unwrap_or("the endpoint's own");
+    let mode = if tls.implicit { "implicit" } else { "explicit" };
+    let mut told = format!("upstream TLS: {mode}, name: {name}, authorities of {from}: {roots}\n");
+    for endpoint in &config.upstream.endpoints {
+        let port = match &endpoint.address {
+            EndpointAddress::Fixed(address) => address.port(),
+            EndpointAddress::Name { port, .. } => *port,
+        };
+        if tls.implicit && port == 21 || !tls.implicit && port == IMPLICIT_PORT {
+            told += &format!(
+                "note: {} is a port for {} TLS at most servers\n",
+                endpoint.address,
+                if tls.implicit { "explicit" } else { "implicit" }
+            );
         }
     }
+    Ok(told)
 }

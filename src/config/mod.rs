@@ -253,6 +253,23 @@ pub struct Upstream {
     pub passive_ports: RangeInclusive<u16>,
     /// Whose word counts for the host of a data connection.
     pub passive_host: PassiveHost,
+    /// How its connections are encrypted, if they are.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// `[upstream.tls]`: TLS with the upstream, for control and data connections.
+#[derive(Debug, Clone)]
+pub struct UpstreamTls {
+    /// Whether it begins with the first byte (port 990), or else by AUTH TLS (RFC 4217).
+    pub implicit: bool,
+    /// A PEM file with those who may issue its certificate; else those whom the system trusts.
+    pub ca: Option<PathBuf>,
+    /// The name that its certificate must have; else that of the endpoint.
+    pub server_name: Option<String>,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+    /// The newest version that is spoken.
+    pub max_version: TlsVersion,
 }
 
 /// `[[upstream.endpoint]]`: one upstream address, or a name for several.

@@ -22,6 +22,7 @@ fn the_reference_file_loads_and_shows_the_defaults() {
     defaults.passive.overrides = everything.passive.overrides.clone();
     defaults.audit = everything.audit.clone();
     defaults.tls = everything.tls.clone();
+    defaults.upstream.tls = everything.upstream.tls.clone();
     defaults.probe.user = everything.probe.user.clone();
     defaults.probe.password = everything.probe.password.clone();
     defaults.probe.bucket = everything.probe.bucket.clone();
@@ -31,6 +32,8 @@ fn the_reference_file_loads_and_shows_the_defaults() {
     assert_eq!(format!("{everything:?}"), format!("{defaults:?}"));
     assert!(everything.audit.is_some() && !everything.passive.overrides.is_empty());
     assert!(everything.ha.peer.is_some() && everything.cloudwatch.is_some());
+    let tls = everything.upstream.tls.unwrap();
+    assert!(tls.ca.is_some() && tls.server_name.is_some() && !tls.implicit);
     assert!(everything.probe.password.is_some() && everything.probe.bucket.is_some());
 }
 
@@ -45,8 +48,12 @@ fn uncommented(listener: &str) -> String {
     };
     let lines: Vec<String> =
         REFERENCE.lines().map(|line| key(line).unwrap_or_else(|| line.to_owned())).collect();
-    // Its [ha] tables are for a pair.
-    let pair = [("mode = \"none\"", "mode = \"lease\""), ("127.0.0.1:9121", "0.0.0.0:9121")];
+    // Its [ha] tables are for a pair, and its [upstream.tls] is for TLS.
+    let pair = [
+        ("mode = \"none\"", "mode = \"lease\""),
+        ("127.0.0.1:9121", "0.0.0.0:9121"),
+        ("mode = \"off\"", "mode = \"explicit\""),
+    ];
     let text = lines.join("\n").replace("0.0.0.0:21", listener);
     pair.iter().fold(text, |text, (default, paired)| text.replace(default, paired))
 }
@@ -64,6 +71,7 @@ fn every_key_of_the_schema_is_in_the_reference() {
         "proxy_protocol",
         "upstream",
         "upstream.endpoint",
+        "upstream.tls",
         "dns",
         "probe",
         "probe.password",
@@ -96,9 +104,11 @@ fn every_key_of_the_schema_is_in_the_reference() {
             .unwrap_or_else(|| panic!("{header} is not in the reference"));
         let section = section.split("\n[").next().unwrap();
         let known = toml_error.split("expected").nth(1).unwrap().split('\n').next().unwrap();
-        for key in known.split('`').skip(1).step_by(2).filter(|key| {
-            !matches!(*key, "endpoint" | "override" | "password" | "lease" | "route53" | "route")
-        }) {
+        for key in known.split('`').skip(1).step_by(2) {
+            // A table of its own.
+            if reference.contains(&format!("[{table}.{key}]")) {
+                continue;
+            }
             assert!(
                 section.contains(&format!("{key} = ")),
                 "{table}.{key} is not in the reference"
@@ -201,6 +211,33 @@ fn what_stands_behind_is_checked_as_a_whole() {
     }
     let needs_login = error(&format!("{ENDPOINT}[probe]\ndepth = \"login\"\n"));
     assert!(needs_login.contains("add probe.user and a [probe.password]"), "{needs_login}");
+}
+
+#[test]
+fn tls_with_the_upstream_is_on_or_off_and_never_half() {
+    let tls = |lines: &str| format!("{ENDPOINT}[upstream.tls]\n{lines}");
+    for (lines, told) in [
+        ("ca = \"/ca.pem\"", "ftpgate.toml:4, key upstream.tls.ca"),
+        ("server_name = \"a.example\"", "this is for TLS with the upstream, which is off"),
+        ("mode = \"off\"\nmin_version = \"1.3\"", "add mode = \"explicit\""),
+        ("max_version = \"1.2\"", "ftpgate.toml:4, key upstream.tls.max_version"),
+        ("mode = \"explicit\"\nca = \"\"", "an empty path"),
+        ("mode = \"explicit\"\nserver_name = \"a b\"", "`a b` is no name"),
+        ("mode = \"implicit\"\nserver_name = \"a.example:990\"", "without a port"),
+        ("mode = \"starttls\"", "write one of: explicit, implicit, off"),
+        (
+            "mode = \"explicit\"\nmax_version = \"1.2\"\nmin_version = \"1.3\"",
+            "older than upstream.tls.min_version",
+        ),
+    ] {
+        let error = error(&tls(lines));
+        assert!(error.contains(told), "{told} is missing in\n{error}");
+    }
+    let upstream = |lines: &str| Config::parse(&tls(lines), "ftpgate.toml").unwrap().upstream.tls;
+    assert!(upstream("").is_none() && upstream("mode = \"off\"").is_none());
+    let implicit = upstream("mode = \"implicit\"\nserver_name = \"10.2.3.10\"").unwrap();
+    assert!(implicit.implicit && implicit.ca.is_none());
+    assert_eq!(implicit.max_version, TlsVersion::Tls12);
 }
 
 /// A pair, with these lines in `[ha]`, and more tables.

@@ -85,6 +85,12 @@ impl Replies {
         self.lines.push(bytes);
     }
 
+    /// Whether nothing is here, not even the beginning of a reply. True only when
+    /// [`Replies::next_reply`] has nothing more to give.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_none() && self.lines.is_empty()
+    }
+
     /// The next whole reply. After an error the stream makes no sense any more.
     pub fn next_reply(&mut self) -> Option<Result<Reply, MalformedReply>> {
         loop {

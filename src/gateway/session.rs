@@ -29,8 +29,8 @@ use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::audit::Record;
 use crate::observe::log::one_line;
 use crate::observe::metrics::{CONTROL, DATA, HeaderRefusal};
-use crate::tls::{Acceptor, SessionTls};
-use crate::upstream::{Connected, NoEndpoint, Place, SourceCount};
+use crate::tls::{Acceptor, SessionTls, UpstreamTls};
+use crate::upstream::{Connected, NoEndpoint, Place, SourceCount, UpstreamLink};
 
 /// How long an upstream may take to admit that a transfer has failed, before the session is
 /// given up: it may be waiting for a data connection that will not come.
@@ -73,6 +73,8 @@ pub(super) struct Session {
     client: Control,
     /// `None` once it is lost, until the client's next command.
     upstream: Option<Control>,
+    /// By which its data connections are encrypted, if it has TLS.
+    upstream_tls: Option<UpstreamTls>,
     /// Another upstream connection on its way.
     reconnect: Option<Reconnect>,
     /// Our address towards the upstream; its data connections leave from there too.
@@ -142,6 +144,9 @@ impl Session {
             own_ports: vec![shared.passive.ports.clone(), parties.own.port()..=parties.own.port()],
         };
         client.send(connected.banner.bytes());
+        let source = local_ip(&connected.stream);
+        let (upstream, upstream_tls) =
+            upstream_of(connected.stream, connected.tls, shared.lost_after);
         Self {
             opening: Opening::new(),
             lines: Lines::new(shared.limits.line_length),
@@ -154,8 +159,9 @@ impl Session {
             place: Some(connected.place),
             lost: None,
             client,
-            source: local_ip(&connected.stream),
-            upstream: Some(Control::upstream(connected.stream, shared.lost_after)),
+            source,
+            upstream: Some(upstream),
+            upstream_tls,
             reconnect: None,
             replies: connected.replies,
             dialogue: Dialogue::new(terms),
@@ -440,7 +446,8 @@ impl Session {
         self.place = Some(connected.place);
         self.source = local_ip(&connected.stream);
         self.replies = connected.replies;
-        self.upstream = Some(Control::upstream(connected.stream, self.shared.lost_after));
+        let (upstream, tls) = upstream_of(connected.stream, connected.tls, self.shared.lost_after);
+        (self.upstream, self.upstream_tls) = (Some(upstream), tls);
         self.dialogue.handle_upstream_connected(self.endpoint.is_ipv6());
         self.take_replies();
     }
@@ -544,7 +551,7 @@ impl Session {
             from: self.source,
             source: self.source_count.clone(),
             timeout: self.shared.timeouts.data_connect,
-            tls: None,
+            tls: self.upstream_tls.clone(),
         }
     }
 
@@ -576,6 +583,21 @@ impl Session {
             endpoint: self.endpoint,
         });
     }
+}
+
+/// The upstream's control connection, with its TLS if it has some, and what makes that of its data
+/// connections.
+fn upstream_of(
+    stream: TcpStream,
+    tls: Option<UpstreamLink>,
+    lost_after: Duration,
+) -> (Control, Option<UpstreamTls>) {
+    let mut control = Control::upstream(stream, lost_after);
+    let data = tls.map(|UpstreamLink { control: tls, data }| {
+        control.start_tls(tls);
+        data
+    });
+    (control, data)
 }
 
 /// Our side's address, from which the session's data connections leave too.

@@ -134,6 +134,18 @@ pub enum ConnectResult {
     Ok,
     /// Its banner was a 4yz or 5yz.
     Refused,
+    /// Its certificate is not to be trusted, or another's.
+    TlsCertificate,
+    /// The TLS handshake failed otherwise, or what came right behind it.
+    TlsError,
+    /// It sent bytes in plain text behind its word that TLS begins.
+    TlsInjected,
+    /// It does not take AUTH TLS.
+    TlsRefused,
+    /// The TLS handshake took too long.
+    TlsTimeout,
+    /// It does not encrypt data connections.
+    TlsUnprotected,
 }
 
 /// A stage of a probe; each comes after those before it.
@@ -717,7 +729,7 @@ impl HeaderRefusal {
 }
 
 impl ConnectResult {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 13] = [
         Self::BannerError,
         Self::BannerTimeout,
         Self::ConnectError,
@@ -725,6 +737,12 @@ impl ConnectResult {
         Self::NoPort,
         Self::Ok,
         Self::Refused,
+        Self::TlsCertificate,
+        Self::TlsError,
+        Self::TlsInjected,
+        Self::TlsRefused,
+        Self::TlsTimeout,
+        Self::TlsUnprotected,
     ];
 
     /// The word for it in logs and labels.
@@ -737,6 +755,12 @@ impl ConnectResult {
             Self::NoPort => "no-port",
             Self::Ok => "ok",
             Self::Refused => "refused",
+            Self::TlsCertificate => "tls-certificate",
+            Self::TlsError => "tls-error",
+            Self::TlsInjected => "tls-injected",
+            Self::TlsRefused => "tls-refused",
+            Self::TlsTimeout => "tls-timeout",
+            Self::TlsUnprotected => "tls-unprotected",
         }
     }
 }

@@ -8,7 +8,8 @@ use tokio::net::TcpStream;
 
 use crate::ftp::Reply;
 use crate::ftp::reply::Replies;
-use crate::outbound;
+use crate::outbound::{self, Wire, WireError};
+use crate::tls::{UpstreamTls, explain};
 
 /// A banner that is longer is no banner.
 const BANNER_SIZE: usize = 64 * 1024;
@@ -25,13 +26,23 @@ pub(super) async fn connect(
     })
 }
 
-/// Waits for 220; RFC 959 5.4 lets a 120 come before it.
-pub(super) async fn banner(stream: &TcpStream) -> Result<(), String> {
-    let mut replies = Replies::new(BANNER_SIZE);
+/// Waits for 220; RFC 959 5.4 lets a 120 come before it. An endpoint that begins with TLS says it
+/// inside.
+pub(super) async fn banner(stream: TcpStream, tls: Option<&UpstreamTls>) -> Result<Wire, String> {
+    let mut wire = Wire::new(stream, BANNER_SIZE);
+    if let Some(tls) = tls.filter(|tls| tls.is_implicit()) {
+        wire.begin(tls).await.map_err(|error| match error {
+            WireError::Tls(error) => format!("TLS: {}", explain(&error, &tls.name())),
+            error => format!("TLS: {error}"),
+        })?;
+    }
     loop {
-        let reply = next_reply(stream, &mut replies, 4096).await?;
+        let reply = wire.reply().await.map_err(|error| match error {
+            WireError::Closed => "it closed the connection without a banner".into(),
+            error => error.to_string(),
+        })?;
         if reply.is_positive() {
-            return Ok(());
+            return Ok(wire);
         }
         if !reply.is_preliminary() {
             return Err(refusal(reply.code()));
@@ -43,17 +54,23 @@ pub(super) async fn banner(stream: &TcpStream) -> Result<(), String> {
 pub(super) async fn skip_preliminary(stream: &TcpStream) -> Result<(), String> {
     let mut first = [0];
     while stream.peek(&mut first).await.map_err(|error| error.to_string())? == 1 && first == *b"1" {
-        next_reply(stream, &mut Replies::new(BANNER_SIZE), 1).await?;
+        let mut replies = Replies::new(BANNER_SIZE);
+        while next_of(&mut replies)?.is_none() {
+            stream.ready(Interest::READABLE).await.map_err(|error| error.to_string())?;
+            match stream.try_read(&mut first) {
+                Ok(0) => return Err("it closed the connection without a banner".into()),
+                Ok(_) => replies.push(&first),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
     }
     Ok(())
 }
 
-/// Waits for the end of the connection that QUIT brings.
-pub(super) async fn quit(stream: &TcpStream) {
-    if stream.try_write(b"QUIT\r\n").is_ok() {
-        let mut replies = Replies::new(BANNER_SIZE);
-        let _ = next_reply(stream, &mut replies, 4096).await;
-    }
+/// QUIT, and what is said to it.
+pub(super) async fn quit(wire: &mut Wire) {
+    let _ = wire.command("QUIT\r\n").await;
 }
 
 /// What a banner of another code than 220 says.
@@ -64,27 +81,7 @@ pub(super) fn refusal(code: u16) -> String {
     }
 }
 
-/// The next reply, read in pieces of at most `size` bytes.
-async fn next_reply(
-    stream: &TcpStream,
-    replies: &mut Replies,
-    size: usize,
-) -> Result<Reply, String> {
-    loop {
-        match replies.next_reply() {
-            Some(Ok(reply)) => return Ok(reply),
-            Some(Err(error)) => return Err(format!("it does not speak FTP: {error}")),
-            None => {
-                stream.ready(Interest::READABLE).await.map_err(|error| error.to_string())?;
-                let mut bytes = [0; 4096];
-                let room = bytes.get_mut(..size).unwrap_or_default();
-                match stream.try_read(room) {
-                    Ok(0) => return Err("it closed the connection without a banner".into()),
-                    Ok(count) => replies.push(bytes.get(..count).unwrap_or_default()),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error.to_string()),
-                }
-            }
-        }
-    }
+fn next_of(replies: &mut Replies) -> Result<Option<Reply>, String> {
+    let reply = replies.next_reply().transpose();
+    reply.map_err(|error| WireError::from(error).to_string())
 }

@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout};
 use crate::config::{self, Depth};
 use crate::observe::log::one_line;
 pub use crate::observe::metrics::Stage;
+use crate::tls::UpstreamTls;
 use bucket::Bucket;
 use canary::{Canaries, Canary};
 use password::Password;
@@ -62,11 +63,21 @@ pub struct Failure {
     pub reason: String,
 }
 
+/// What one probe connects to, and how.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The endpoint.
+    pub endpoint: SocketAddr,
+    /// Where connections leave from, if not where the kernel chooses.
+    pub source: Option<IpAddr>,
+    /// How they are encrypted, if they are; a session of its own.
+    pub tls: Option<UpstreamTls>,
+}
+
 /// One probe under way.
 struct Probe<'a> {
     prober: &'a Prober,
-    endpoint: SocketAddr,
-    source: Option<IpAddr>,
+    target: Target,
     done: Vec<(Stage, Duration)>,
 }
 
@@ -83,14 +94,14 @@ impl Prober {
         }
     }
 
-    /// Probes one endpoint, from `source` if there is one.
+    /// Probes one endpoint.
     ///
     /// Each stage takes at most `probe.timeout`, and the arrival of the canary `probe.arrival`. A
     /// canary of a failed probe is deleted after that if it can be, for which there is twice
     /// `probe.timeout`. Dropped in the midst of a round trip, a probe leaves its canary to a later
     /// process's sweep.
-    pub async fn probe(&self, endpoint: SocketAddr, source: Option<IpAddr>) -> Report {
-        let mut probe = Probe { prober: self, endpoint, source, done: Vec::new() };
+    pub async fn probe(&self, target: Target) -> Report {
+        let mut probe = Probe { prober: self, target, done: Vec::new() };
         let failure = probe.run().await.err();
         Report { stages: probe.done, failure }
     }
@@ -99,13 +110,15 @@ impl Prober {
 impl Probe<'_> {
     async fn run(&mut self) -> Result<(), Failure> {
         let Prober { config, .. } = self.prober;
-        let connect = greeting::connect(self.endpoint, self.source);
+        let connect = greeting::connect(self.target.endpoint, self.target.source);
         let stream = self.stage(Stage::Connect, connect).await?;
         match config.depth {
             Depth::Off | Depth::Tcp => Ok(()),
             Depth::Banner => {
-                self.stage(Stage::Banner, greeting::banner(&stream)).await?;
-                let _ = timeout(GOODBYE, greeting::quit(&stream)).await;
+                let tls = self.target.tls.clone();
+                let banner = greeting::banner(stream, tls.as_ref());
+                let mut wire = self.stage(Stage::Banner, banner).await?;
+                let _ = timeout(GOODBYE, greeting::quit(&mut wire)).await;
                 Ok(())
             }
             Depth::Login | Depth::List | Depth::RoundTrip => self.converse(stream).await,
@@ -114,8 +127,8 @@ impl Probe<'_> {
 
     /// The stages that need a login.
     async fn converse(&mut self, stream: TcpStream) -> Result<(), Failure> {
-        let greet = Session::greet(stream, self.source);
-        let mut session = self.stage(Stage::Banner, greet).await?;
+        let target = self.target.clone();
+        let mut session = self.stage(Stage::Banner, Session::greet(stream, &target)).await?;
         let outcome = self.logged_in(&mut session).await;
         let _ = timeout(GOODBYE, session.leave()).await;
         outcome
@@ -123,8 +136,8 @@ impl Probe<'_> {
 
     async fn logged_in(&mut self, session: &mut Session) -> Result<(), Failure> {
         let Prober { config, .. } = self.prober;
-        let log_in = log_in(self.prober, self.endpoint, self.source, session);
-        self.stage(Stage::Login, log_in).await?;
+        let target = self.target.clone();
+        self.stage(Stage::Login, log_in(self.prober, &target, session)).await?;
         if config.depth >= Depth::List {
             self.stage(Stage::List, session.list(&config.directory)).await?;
         }
@@ -202,12 +215,7 @@ impl Probe<'_> {
 }
 
 /// Logs in. A refused password is read again, and if it is another one by now, tried once.
-async fn log_in(
-    prober: &Prober,
-    endpoint: SocketAddr,
-    source: Option<IpAddr>,
-    session: &mut Session,
-) -> Result<(), String> {
+async fn log_in(prober: &Prober, target: &Target, session: &mut Session) -> Result<(), String> {
     let refused = || "530: it refuses the user or the password: see probe.user".to_owned();
     let Some(source_of_password) = &prober.password else {
         return Err("there is no [probe.password]".into());
@@ -221,8 +229,8 @@ async fn log_in(
     }
     let password = source_of_password.other_than(&password).await.ok_or_else(refused)?;
     // Some servers close the connection after a refused login.
-    let stream = greeting::connect(endpoint, source).await?;
-    let fresh = Session::greet(stream, source).await?;
+    let stream = greeting::connect(target.endpoint, target.source).await?;
+    let fresh = Session::greet(stream, target).await?;
     let _ = timeout(GOODBYE, std::mem::replace(session, fresh).leave()).await;
     match session.log_in(user, password.expose_secret()).await {
         Ok(()) => Ok(()),

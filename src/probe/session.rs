@@ -4,17 +4,20 @@
 //! suppaftp holds at most 256 KiB of a reply; listings are read here and thrown away. It logs
 //! passwords through the `log` crate at its trace level, which this program gives no output to.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use suppaftp::tokio::{AsyncFtpStream, AsyncNoTlsStream, TransferStream};
+use suppaftp::tokio::{
+    AsyncRustlsConnector, AsyncRustlsFtpStream, AsyncRustlsStream, TransferStream,
+};
+use suppaftp::tokio_rustls::TlsConnector;
 use suppaftp::types::{FileType, Response};
 use suppaftp::{FtpError, FtpResult, Mode, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::greeting;
+use super::{Target, greeting};
+use crate::tls::UpstreamTls;
 
 /// How often a transfer is tried again when there is no passive port (425), and after how long.
 const PORT_RETRIES: u32 = 3;
@@ -26,7 +29,7 @@ const WORDS: usize = 120;
 
 /// A control connection on which the endpoint has said 220.
 pub(super) struct Session {
-    ftp: AsyncFtpStream,
+    ftp: AsyncRustlsFtpStream,
     mode: Mode,
 }
 
@@ -45,15 +48,42 @@ enum Transfer<'a> {
 }
 
 impl Session {
-    /// Reads the banner. Data connections will leave from `source`, too, and go nowhere but to the
-    /// endpoint itself.
-    pub(super) async fn greet(stream: TcpStream, source: Option<IpAddr>) -> Result<Self, String> {
-        greeting::skip_preliminary(&stream).await?;
-        let ftp =
-            AsyncFtpStream::connect_with_stream(stream).await.map_err(|error| match error {
-                FtpError::UnexpectedResponse(reply) => greeting::refusal(code(&reply)),
-                error => told(error),
-            })?;
+    /// Reads the banner, and begins TLS if there is to be some: all as a session does. Data
+    /// connections will leave from the same address and go nowhere but to the endpoint itself.
+    ///
+    /// suppaftp connects by itself for TLS from the first byte: from where the kernel chooses.
+    pub(super) async fn greet(stream: TcpStream, target: &Target) -> Result<Self, String> {
+        let implicit = target.tls.as_ref().is_some_and(UpstreamTls::is_implicit);
+        let ftp = match &target.tls {
+            Some(tls) if implicit => {
+                drop(stream);
+                let (endpoint, name) = (target.endpoint, tls.name());
+                let connected =
+                    AsyncRustlsFtpStream::connect_secure_implicit(endpoint, connector(tls), &name);
+                let mut ftp = connected.await.map_err(told_of_banner)?;
+                for command in ["PBSZ 0", "PROT P"] {
+                    let said = ftp.custom_command(command, &[Status::CommandOk]).await;
+                    said.map_err(|error| format!("{command}: {}", told(error)))?;
+                }
+                ftp
+            }
+            tls => {
+                greeting::skip_preliminary(&stream).await?;
+                let ftp = AsyncRustlsFtpStream::connect_with_stream(stream).await;
+                let ftp = ftp.map_err(told_of_banner)?;
+                match tls {
+                    None => ftp,
+                    Some(tls) => {
+                        let secured = ftp.into_secure(connector(tls), &tls.name()).await;
+                        secured.map_err(|error| match error {
+                            error @ FtpError::SecureError(_) => told(error),
+                            error => format!("AUTH TLS, PBSZ 0, PROT P: {}", told(error)),
+                        })?
+                    }
+                }
+            }
+        };
+        let source = target.source.filter(|_| !implicit);
         let mut ftp = ftp.passive_stream_builder(move |address| {
             Box::pin(async move {
                 let stream = greeting::connect(address, source).await;
@@ -128,7 +158,7 @@ impl Session {
     async fn open(
         &mut self,
         transfer: Transfer<'_>,
-    ) -> FtpResult<TransferStream<AsyncNoTlsStream>> {
+    ) -> FtpResult<TransferStream<AsyncRustlsStream>> {
         let mut retries_left = PORT_RETRIES;
         loop {
             let opened = match transfer {
@@ -158,6 +188,18 @@ impl Session {
     }
 }
 
+/// By which suppaftp makes the control connection and each data connection, which resumes.
+fn connector(tls: &UpstreamTls) -> AsyncRustlsConnector {
+    TlsConnector::from(tls.config()).into()
+}
+
+fn told_of_banner(error: FtpError) -> String {
+    match error {
+        FtpError::UnexpectedResponse(reply) => greeting::refusal(code(&reply)),
+        error => told(error),
+    }
+}
+
 /// The three digits; suppaftp knows no name for some.
 fn code(reply: &Response) -> u16 {
     let digits = reply.body.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
@@ -176,6 +218,11 @@ fn told(error: FtpError) -> String {
             std::io::ErrorKind::UnexpectedEof => "it closed the connection".into(),
             _ => error.to_string(),
         },
+        FtpError::SecureError(reason) => {
+            // It has been told in suppaftp's own words before.
+            let reason = reason.strip_prefix("Secure error: ").unwrap_or(&reason);
+            format!("TLS: {reason}: see upstream.tls")
+        }
         error => error.to_string(),
     }
 }

@@ -3,23 +3,31 @@
 
 mod client;
 mod server;
+mod store;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
+use rustls::version::{TLS12, TLS13};
 use rustls::{
     ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, ServerConfig,
-    ServerConnection,
+    ServerConnection, SupportedProtocolVersion,
 };
 use tokio::net::TcpStream;
 
-pub use client::UpstreamTls;
+use crate::config::TlsVersion;
+pub use client::{Connector, TrustError, UpstreamTls, explain};
 pub use server::{Acceptor, CertificateError, SessionTls};
 
 /// Bytes read at once during a handshake; what comes behind it stays in [`Tls`].
 const HANDSHAKE_CHUNK: usize = 4096;
+const TLS13_ONLY: &[&SupportedProtocolVersion] = &[&TLS13];
+const TLS12_ONLY: &[&SupportedProtocolVersion] = &[&TLS12];
+const TLS12_AND_13: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
 /// One TLS connection. What must be sent to the peer is taken by [`Tls::output`], and must be sent
 /// after each call that may have brought some.
@@ -40,7 +48,7 @@ impl Tls {
         Ok(Self(Box::new(connection.into())))
     }
 
-    /// A connection that we begin.
+    /// A connection that we are about to begin, with a server that must prove to be `name`.
     ///
     /// # Errors
     ///
@@ -151,6 +159,18 @@ impl fmt::Debug for Tls {
     }
 }
 
+/// What is spoken between these two.
+fn versions(
+    oldest: TlsVersion,
+    newest: TlsVersion,
+) -> &'static [&'static SupportedProtocolVersion] {
+    match (oldest, newest) {
+        (TlsVersion::Tls12, TlsVersion::Tls12) => TLS12_ONLY,
+        (TlsVersion::Tls12, TlsVersion::Tls13) => TLS12_AND_13,
+        (TlsVersion::Tls13, _) => TLS13_ONLY,
+    }
+}
+
 /// Shakes hands with the peer of `stream`. Nothing is lost when it sends its first bytes at once:
 /// they stay in `tls`.
 ///
@@ -183,7 +203,12 @@ pub async fn handshake(stream: &TcpStream, tls: &mut Tls) -> io::Result<()> {
     }
 }
 
-async fn send(stream: &TcpStream, out: &mut Vec<u8>) -> io::Result<()> {
+/// Sends all of it, and waits where the socket takes no more.
+///
+/// # Errors
+///
+/// Those of the socket.
+pub async fn send(stream: &TcpStream, out: &mut Vec<u8>) -> io::Result<()> {
     while !out.is_empty() {
         stream.writable().await?;
         match stream.try_write(out) {

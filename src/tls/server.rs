@@ -10,17 +10,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ServerSessionMemoryCache;
 use rustls::sign::CertifiedKey;
-use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, SupportedProtocolVersion};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::Tls;
+use super::{Tls, versions};
 use crate::config;
 use crate::config::TlsVersion;
 
@@ -31,8 +30,6 @@ const TICKETS: usize = 4;
 /// What clients may call what they speak, if they say (ALPN): a browser that was led here must not
 /// take the answers for a web server's (the ALPACA attack).
 const PROTOCOLS: [&[u8]; 2] = [b"ftp", b"ftp-data"];
-const TLS13_ONLY: &[&SupportedProtocolVersion] = &[&TLS13];
-const TLS12_AND_13: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
 /// The certificate that clients are shown, as it is now.
 #[derive(Debug)]
@@ -174,12 +171,8 @@ fn read(config: &config::Tls) -> Result<Arc<ServerConfig>, CertificateError> {
         .map_err(|source| CertificateError::Key { path: config.key.clone(), source })?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let certified = CertifiedKey::from_der(certificates, key, &provider)?;
-    let versions = match config.min_version {
-        TlsVersion::Tls12 => TLS12_AND_13,
-        TlsVersion::Tls13 => TLS13_ONLY,
-    };
     let mut server = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)?
+        .with_protocol_versions(versions(config.min_version, TlsVersion::Tls13))?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
     server.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();

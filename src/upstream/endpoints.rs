@@ -24,7 +24,9 @@ pub(super) type Snapshot = Arc<[Arc<Endpoint>]>;
 /// The table of endpoints.
 #[derive(Debug)]
 pub(super) struct Endpoints {
-    /// What each `[[upstream.endpoint]]` stands for now, in the order of the configuration.
+    /// The name of each `[[upstream.endpoint]]` that is one, in the order of the configuration.
+    names: Vec<Option<Arc<str>>>,
+    /// What each of them stands for now.
     sets: Mutex<Vec<Vec<Found>>>,
     now: watch::Sender<Snapshot>,
     /// The last session of a draining endpoint has ended.
@@ -34,8 +36,15 @@ pub(super) struct Endpoints {
     metrics: Metrics,
 }
 
-/// An address and its zone, if that is known.
-type Found = (SocketAddr, Option<Arc<str>>);
+/// An address that an `[[upstream.endpoint]]` stands for.
+#[derive(Debug, Clone)]
+struct Found {
+    address: SocketAddr,
+    /// Its zone, if that is known.
+    zone: Option<Arc<str>>,
+    /// The name that led there, if one did.
+    name: Option<Arc<str>>,
+}
 
 /// One upstream address.
 #[derive(Debug)]
@@ -58,6 +67,7 @@ pub(super) struct Endpoint {
 #[derive(Debug)]
 struct Known {
     zone: Option<Arc<str>>,
+    name: Option<Arc<str>>,
     health: Health,
     /// How long each stage of its latest probe took.
     stages: Vec<(&'static str, Duration)>,
@@ -98,10 +108,16 @@ impl EndpointStatus {
 // === impl Endpoints ===
 
 impl Endpoints {
-    /// A table for that many `[[upstream.endpoint]]`, all of them empty.
-    pub(super) fn new(entries: usize, probed: bool, metrics: Metrics) -> Self {
-        let sets = Mutex::new(vec![Vec::new(); entries]);
-        Self { sets, now: watch::Sender::new(Arc::new([])), left: Arc::default(), probed, metrics }
+    /// A table for these `[[upstream.endpoint]]`, of which some are names; all of them empty.
+    pub(super) fn new(names: Vec<Option<Arc<str>>>, probed: bool, metrics: Metrics) -> Self {
+        Self {
+            sets: Mutex::new(vec![Vec::new(); names.len()]),
+            names,
+            now: watch::Sender::new(Arc::new([])),
+            left: Arc::default(),
+            probed,
+            metrics,
+        }
     }
 
     /// What there is now.
@@ -118,19 +134,24 @@ impl Endpoints {
     pub(super) fn set(&self, entry: usize, addresses: &[SocketAddr], zone: Option<&Arc<str>>) {
         let mut sets = lock(&self.sets);
         if let Some(set) = sets.get_mut(entry) {
-            *set = addresses.iter().map(|&address| (address, zone.cloned())).collect();
+            let name = self.names.get(entry).cloned().flatten();
+            let found = |&address| Found { address, zone: zone.cloned(), name: name.clone() };
+            *set = addresses.iter().map(found).collect();
         }
         // An address may be there under several names, of which one tells its zone.
         let mut wanted: Vec<Found> = Vec::new();
-        for (address, zone) in sets.iter().flatten() {
-            match wanted.iter_mut().find(|(known, _)| known == address) {
-                Some((_, known)) => *known = known.take().or_else(|| zone.clone()),
-                None => wanted.push((*address, zone.clone())),
+        for found in sets.iter().flatten() {
+            match wanted.iter_mut().find(|known| known.address == found.address) {
+                Some(known) => {
+                    known.zone = known.zone.take().or_else(|| found.zone.clone());
+                    known.name = known.name.take().or_else(|| found.name.clone());
+                }
+                None => wanted.push(found.clone()),
             }
         }
         let old = self.snapshot();
         let mut next: Vec<Arc<Endpoint>> = Vec::with_capacity(wanted.len());
-        for (address, zone) in wanted {
+        for Found { address, zone, name } in wanted {
             let known = old.iter().find(|endpoint| endpoint.address == address);
             let endpoint = known.cloned().unwrap_or_else(|| {
                 info!(endpoint = %address, zone = zone.as_deref(), "endpoint added");
@@ -140,7 +161,7 @@ impl Endpoints {
                 info!(endpoint = %address, "endpoint is back");
                 endpoint.show();
             }
-            lock(&endpoint.known).zone = zone;
+            endpoint.is_known_as(zone, name);
             next.push(endpoint);
         }
         for endpoint in old.iter() {
@@ -192,7 +213,8 @@ impl Endpoint {
     fn new(address: SocketAddr, table: &Endpoints) -> Self {
         let metrics = table.metrics.clone();
         metrics.endpoint_added(address);
-        let known = Known { zone: None, health: Health::new(table.probed), stages: Vec::new() };
+        let health = Health::new(table.probed);
+        let known = Known { zone: None, name: None, health, stages: Vec::new() };
         let endpoint = Self {
             address,
             known: Mutex::new(known),
@@ -205,6 +227,17 @@ impl Endpoint {
         };
         endpoint.show();
         endpoint
+    }
+
+    fn is_known_as(&self, zone: Option<Arc<str>>, name: Option<Arc<str>>) {
+        let mut known = lock(&self.known);
+        known.zone = zone;
+        known.name = name;
+    }
+
+    /// The name that led here, if one did; the first one of the configuration.
+    pub(super) fn name(&self) -> Option<Arc<str>> {
+        lock(&self.known).name.clone()
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -308,7 +341,7 @@ impl Drop for Place {
     }
 }
 
-/// A poisoned lock holds what it held: each change here is a single assignment.
+/// A poisoned lock holds what it held: nothing fails in the middle of a change here.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -348,11 +381,14 @@ mod tests {
     #[test]
     fn what_is_no_longer_resolved_drains_and_then_goes() {
         let metrics = Metrics::new().unwrap();
-        let endpoints = Endpoints::new(2, false, metrics.clone());
+        let names = vec![Some("ftp.internal".into()), Some("ftp-a.internal".into())];
+        let endpoints = Endpoints::new(names, false, metrics.clone());
         let zone: Arc<str> = "zone-a".into();
         endpoints.set(0, &[address(1), address(2)], None);
         endpoints.set(1, &[address(2)], Some(&zone));
         assert_eq!(there(&endpoints), ["10.2.3.1 healthy", "10.2.3.2@zone-a healthy"]);
+
+        assert_eq!(endpoints.snapshot()[1].name().as_deref(), Some("ftp.internal"));
 
         let place = session(&endpoints.snapshot()[0], &metrics);
         endpoints.set(0, &[address(3)], None);

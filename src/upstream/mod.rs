@@ -4,7 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `choice` | the order in which a client tries the endpoints |
-//! | `connect` | one attempt: connect and banner |
+//! | `connect` | one attempt: connect, banner, TLS |
 //! | `discovery` | names, resolved again and again |
 //! | `endpoints` | the table of endpoints and who has a session there |
 //! | `health` | what probes and clients' attempts say of one endpoint |
@@ -40,8 +40,10 @@ use crate::ftp::Reply;
 use crate::ftp::reply::Replies;
 use crate::observe::metrics::{ConnectResult, Metrics};
 use crate::probe::Prober;
+use crate::tls::{Connector, TrustError, UpstreamTls};
 use choice::Candidate;
-use connect::{Greeted, Limits, greet};
+pub use connect::UpstreamLink;
+use connect::{Failure, Greeted, Limits, greet};
 use discovery::{Discovery, Name, zone_of};
 use endpoints::{Endpoint, Endpoints};
 pub use endpoints::{EndpointStatus, Place};
@@ -71,6 +73,9 @@ struct Inner {
     endpoints: Arc<Endpoints>,
     sources: Sources,
     zone: Zone,
+    /// None if it has no TLS.
+    tls: Option<Connector>,
+    handshake: Duration,
     reply_size: usize,
     metrics: Metrics,
 }
@@ -86,6 +91,8 @@ pub struct Connected {
     pub banner: Reply,
     /// The endpoint.
     pub endpoint: SocketAddr,
+    /// Its TLS, if it has: what is sent and read must go through it.
+    pub tls: Option<UpstreamLink>,
     /// The session's place there, to be kept as long as the connection.
     pub place: Place,
 }
@@ -104,6 +111,9 @@ pub enum UpstreamError {
     /// A source address.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// Whom it trusts.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 impl Upstream {
@@ -114,8 +124,8 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// If a source address is not this machine's, or no resolver can be set up though there are
-    /// names.
+    /// If a source address is not this machine's, no resolver can be set up though there are names,
+    /// or the authorities for TLS cannot be read.
     pub fn new(
         config: &Config,
         listeners: Vec<SocketAddr>,
@@ -123,7 +133,11 @@ impl Upstream {
     ) -> Result<Self, UpstreamError> {
         let entries = &config.upstream.endpoints;
         let probed = config.probe.depth != Depth::Off;
-        let endpoints = Endpoints::new(entries.len(), probed, metrics.clone());
+        let names = entries.iter().map(|entry| match &entry.address {
+            EndpointAddress::Fixed(_) => None,
+            EndpointAddress::Name { name, .. } => Some(Arc::from(name.as_str())),
+        });
+        let endpoints = Endpoints::new(names.collect(), probed, metrics.clone());
         let mut has_names = false;
         for (index, entry) in entries.iter().enumerate() {
             match entry.address {
@@ -145,6 +159,8 @@ impl Upstream {
                 endpoints: Arc::new(endpoints),
                 sources: Sources::new(&config.upstream.source_addresses, &metrics)?,
                 zone: Zone::new(&config.node.zone),
+                tls: config.upstream.tls.as_ref().map(Connector::load).transpose()?,
+                handshake: config.timeouts.tls_handshake,
                 reply_size: config.limits.reply_size,
                 metrics,
             }),
@@ -254,6 +270,7 @@ impl Upstream {
         let limits = Limits {
             connect: config.connect_timeout,
             banner: config.banner_timeout,
+            handshake: self.inner.handshake,
             reply_size: self.inner.reply_size,
             deadline,
         };
@@ -263,19 +280,20 @@ impl Upstream {
             let place = endpoint.take(source.count);
             let source = source.address;
             let started = Instant::now();
-            let result = greet(address, source, limits).await;
-            let told = result.as_ref().map_or_else(|failure| *failure, |_| ConnectResult::Ok);
+            let result = greet(address, source, self.tls(endpoint), limits).await;
+            let told = result.as_ref().map_or_else(|failure| failure.result, |_| ConnectResult::Ok);
             metrics.upstream_connected(address, told, started.elapsed());
             match result {
-                Ok(Greeted { stream, replies, banner }) => {
+                Ok(Greeted { stream, replies, banner, tls }) => {
                     endpoint.learn(|health| health.attempt_succeeded());
-                    return Some(Connected { stream, replies, banner, endpoint: address, place });
+                    let endpoint = address;
+                    return Some(Connected { stream, replies, banner, endpoint, tls, place });
                 }
-                Err(ConnectResult::NoPort) => {}
-                Err(failure) => {
-                    warn!(endpoint = %address, result = failure.as_str(), "endpoint does not answer");
+                Err(Failure { result: ConnectResult::NoPort, .. }) => {}
+                Err(Failure { result, why }) => {
+                    warn!(endpoint = %address, result = result.as_str(), why, "endpoint does not answer");
                     let until = Instant::now() + config.retry_after;
-                    endpoint.learn(|health| health.attempt_failed(until, failure.as_str()));
+                    endpoint.learn(|health| health.attempt_failed(until, result.as_str()));
                     endpoint.doubt.notify_one();
                     return None;
                 }
@@ -283,6 +301,12 @@ impl Upstream {
         }
         warn!(endpoint = %address, "no source address has a port left for it: add one to upstream.source_addresses");
         None
+    }
+
+    /// The TLS of a new session with an endpoint, if it is to have some.
+    fn tls(&self, endpoint: &Endpoint) -> Option<UpstreamTls> {
+        let tls = self.inner.tls.as_ref()?;
+        Some(tls.session(endpoint.name().as_deref(), endpoint.address.ip()))
     }
 
     /// What is known of each endpoint.

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::Upstream;
 use super::endpoints::Endpoint;
 use super::health::Change;
+use crate::probe::Target;
 
 /// A client's failure hastens the next probe to this long after the latest one, at the soonest.
 const SOONEST: Duration = Duration::from_secs(1);
@@ -66,7 +67,12 @@ async fn probe(upstream: &Upstream, endpoint: &Endpoint) {
 async fn probe_once(upstream: &Upstream, endpoint: &Endpoint) {
     let inner = &upstream.inner;
     let address = endpoint.address;
-    let report = inner.prober.probe(address, inner.sources.for_probe(address)).await;
+    let target = Target {
+        endpoint: address,
+        source: inner.sources.for_probe(address),
+        tls: upstream.tls(endpoint),
+    };
+    let report = inner.prober.probe(target).await;
     let stages = report.stages.iter().map(|(stage, took)| (stage.as_str(), *took)).collect();
     endpoint.set_stages(stages);
     inner.metrics.probed(

@@ -38,3 +38,4 @@ mod start;
 mod topology;
 mod truncation;
 mod upstream;
+mod upstream_tls;

@@ -7,6 +7,7 @@ mod ha;
 mod proxy_protocol;
 mod tls;
 mod upstream;
+mod upstream_tls;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};

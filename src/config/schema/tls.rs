@@ -25,8 +25,8 @@ pub(super) struct Tls {
     reload: Duration,
 }
 
-#[derive(Debug, Deserialize, Default, Clone, Copy)]
-enum Version {
+#[derive(Debug, Deserialize, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
     #[default]
     #[serde(rename = "1.2")]
     Tls12,
@@ -66,13 +66,19 @@ impl Tls {
         config::Tls {
             certificate: self.certificate.into_inner(),
             key: self.key.into_inner(),
-            min_version: match self.min_version {
-                Version::Tls12 => config::TlsVersion::Tls12,
-                Version::Tls13 => config::TlsVersion::Tls13,
-            },
+            min_version: self.min_version.into(),
             require_data: self.data == Demand::Required,
             require_resumption: self.resumption == Demand::Required,
             reload: self.reload,
+        }
+    }
+}
+
+impl From<Version> for config::TlsVersion {
+    fn from(version: Version) -> Self {
+        match version {
+            Version::Tls12 => Self::Tls12,
+            Version::Tls13 => Self::Tls13,
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::NOWHERE;
+use super::upstream_tls::UpstreamTls;
 use crate::config;
 use crate::config::report::Fault;
 use crate::config::values::{Ports, duration, endpoint_address, name_servers};
@@ -38,6 +39,8 @@ pub(super) struct Upstream {
     passive_ports: Ports,
     #[serde(default)]
     passive_host: Host,
+    #[serde(default)]
+    tls: UpstreamTls,
 }
 
 #[derive(Debug, Deserialize)]
@@ -253,6 +256,7 @@ impl Upstream {
                 ));
             }
         }
+        faults.extend(self.tls.faults());
         faults
     }
 
@@ -284,6 +288,7 @@ impl Upstream {
                 Host::Announced => PassiveHost::Announced,
                 Host::Control => PassiveHost::Control,
             },
+            tls: self.tls.into_config(),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::certificates::{Authority, Certificate, KEYSTORE_PASSWORD};
 use super::namespace::Network;
 use super::process::Process;
 use super::{PATIENCE, address, eventually, stand_in};
@@ -41,6 +42,16 @@ pub(crate) struct Server {
     pub(crate) root: PathBuf,
     process: Process,
     _directory: TempDir,
+    _certificate: Option<Certificate>,
+}
+
+/// How a server speaks TLS. Those that can demand it for logins and for data do, and that a data
+/// connection resumes the TLS session of its control connection: vsftpd and proftpd.
+#[derive(Debug)]
+struct Tls {
+    certificate: Certificate,
+    /// From the first byte.
+    implicit: bool,
 }
 
 /// A server about to be started.
@@ -52,6 +63,8 @@ pub(crate) struct ServerOptions<'a> {
     passive: String,
     root: Option<PathBuf>,
     read_only: bool,
+    host: Ipv4Addr,
+    tls: Option<Tls>,
 }
 
 impl Kind {
@@ -81,6 +94,32 @@ impl<'a> ServerOptions<'a> {
     /// In another network.
     pub(crate) fn inside(mut self, network: &'a dyn Network) -> Self {
         self.inside = Some(network);
+        self.host = network.address();
+        self
+    }
+
+    /// With TLS by AUTH, and a certificate of this authority for its address.
+    pub(crate) fn tls(self, authority: &Authority) -> Self {
+        let certificate = authority.issue(&[&self.host.to_string()]);
+        self.certificate(certificate)
+    }
+
+    /// The same with a certificate whose time is over.
+    pub(crate) fn expired(self, authority: &Authority) -> Self {
+        let certificate = authority.issue_expired(&[&self.host.to_string()]);
+        self.certificate(certificate)
+    }
+
+    /// The same with a certificate that may be for anything.
+    pub(crate) fn certificate(mut self, certificate: Certificate) -> Self {
+        self.tls = Some(Tls { certificate, implicit: false });
+        self
+    }
+
+    /// TLS from the first byte; not pure-ftpd. After [`ServerOptions::tls`].
+    pub(crate) fn implicit(mut self) -> Self {
+        assert_ne!(self.kind, Kind::PureFtpd);
+        self.tls.as_mut().unwrap().implicit = true;
         self
     }
 
@@ -117,7 +156,7 @@ impl<'a> ServerOptions<'a> {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let root = self.root.clone().unwrap_or_else(|| directory.path().join("root"));
         fs::create_dir_all(&root).unwrap();
-        let host = self.inside.map_or_else(address::unused, Network::address);
+        let host = self.host;
         let command = match self.kind {
             Kind::ApacheFtpServer => self.apache_ftpserver(directory.path(), &root, host),
             Kind::ProFtpd => self.proftpd(directory.path(), &root, host),
@@ -133,14 +172,31 @@ impl<'a> ServerOptions<'a> {
         eventually("a server's banner", || {
             assert!(process.is_running(), "{} has ended: {}", self.kind.name(), process.output());
             let connect = || TcpStream::connect(address);
-            banner(self.inside.map_or_else(connect, |network| network.connect(address)).ok()?)
+            let stream =
+                self.inside.map_or_else(connect, |network| network.connect(address)).ok()?;
+            match &self.tls {
+                // It waits for the client's first word.
+                Some(tls) if tls.implicit => Some(String::new()),
+                _ => banner(stream),
+            }
         });
-        Server { kind: self.kind, address, root, process, _directory: directory }
+        let _certificate = self.tls.map(|tls| tls.certificate);
+        Server { kind: self.kind, address, root, process, _directory: directory, _certificate }
     }
 
     /// Its data time-out also limits how long it waits for a data connection that never comes.
     fn apache_ftpserver(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
         let users = directory.join("users.properties");
+        let (implicit, ssl) = match &self.tls {
+            None => (false, String::new()),
+            Some(tls) => (
+                tls.implicit,
+                format!(
+                    r#"<ssl><keystore file="{}" password="{KEYSTORE_PASSWORD}" type="PKCS12"/></ssl>"#,
+                    tls.certificate.keystore.display()
+                ),
+            ),
+        };
         fs::write(
             directory.join("ftpserver.xml"),
             format!(
@@ -149,7 +205,8 @@ impl<'a> ServerOptions<'a> {
   xsi:schemaLocation="http://mina.apache.org/ftpserver/spring/v1 http://mina.apache.org/ftpserver/ftpserver-1.0.xsd"
   max-logins="5000" max-threads="700" anon-enabled="false" login-failure-delay="0" max-login-failures="1000">
   <listeners>
-    <nio-listener name="default" local-address="{host}" port="{port}" idle-timeout="600">
+    <nio-listener name="default" local-address="{host}" port="{port}" idle-timeout="600" implicit-ssl="{implicit}">
+      {ssl}
       <data-connection idle-timeout="30">
         <active enabled="false"/>
         <passive ports="{ports}" address="{host}"/>
@@ -220,6 +277,21 @@ impl<'a> ServerOptions<'a> {
             ),
         )
         .unwrap();
+        if let Some(Tls { certificate, implicit }) = &self.tls {
+            let mut text = fs::read_to_string(&configuration).unwrap();
+            text += &format!(
+                "ModulePath {}\nLoadModule mod_tls.c\nTLSEngine on\nTLSRequired on\nTLSProtocol TLSv1.2 TLSv1.3\n\
+                 TLSECCertificateFile {}\nTLSECCertificateKeyFile {}\nTLSLog {}/tls.log\n",
+                stand_in("proftpd-mod-crypto/usr/lib/proftpd").display(),
+                certificate.certificate.display(),
+                certificate.key.display(),
+                directory.display(),
+            );
+            if *implicit {
+                text += "TLSOptions UseImplicitSSL\n";
+            }
+            fs::write(&configuration, text).unwrap();
+        }
         let mut proftpd = Command::new(stand_in("proftpd-core/usr/sbin/proftpd"));
         proftpd.args(["--nodaemon", "--quiet", "--config"]).arg(configuration);
         proftpd
@@ -255,6 +327,11 @@ impl<'a> ServerOptions<'a> {
             .arg(format!("puredb:{}", database.display()))
             .arg("-g")
             .arg(directory.join("pid"));
+        if let Some(tls) = &self.tls {
+            // 3: neither logins nor data without it.
+            pure_ftpd.arg("--tls=3");
+            pure_ftpd.arg(format!("--certfile={}", tls.certificate.both.display()));
+        }
         pure_ftpd
     }
 
@@ -277,6 +354,19 @@ impl<'a> ServerOptions<'a> {
             ),
         )
         .unwrap();
+        if let Some(Tls { certificate, implicit }) = &self.tls {
+            let mut text = fs::read_to_string(&configuration).unwrap();
+            text += &format!(
+                "ssl_enable=YES\nallow_anon_ssl=YES\nforce_anon_data_ssl=YES\nforce_anon_logins_ssl=YES\n\
+                 require_ssl_reuse=YES\nssl_ciphers=HIGH\nrsa_cert_file={}\nrsa_private_key_file={}\n",
+                certificate.certificate.display(),
+                certificate.key.display(),
+            );
+            if *implicit {
+                text += "implicit_ssl=YES\n";
+            }
+            fs::write(&configuration, text).unwrap();
+        }
         let mut vsftpd = Command::new(stand_in("vsftpd/usr/sbin/vsftpd"));
         vsftpd.arg(configuration);
         vsftpd
@@ -298,6 +388,8 @@ impl Server {
             passive: "20000-20999".into(),
             root: None,
             read_only: false,
+            host: address::unused(),
+            tls: None,
         }
     }
 

@@ -1,4 +1,6 @@
-//! Connections to the upstream, from a chosen local address.
+//! Connections to the upstream, from a chosen local address, and the first words on them.
+
+mod wire;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -6,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
+pub use wire::{Wire, WireError};
 
 /// Connects, from `source` if there is one; else the kernel chooses.
 ///
