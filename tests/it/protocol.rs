@@ -38,7 +38,6 @@ fn ordinary_replies_come_byte_for_byte() {
         server.write(hostile, b"x");
         let commands = [
             "SYST",
-            "HELP",
             "HELP STOR",
             "PWD",
             "NOOP",
@@ -99,7 +98,20 @@ fn feat_tells_what_the_gateway_offers() {
         let offered: Vec<&String> = direct.iter().filter(|line| !is_hidden(line)).collect();
         let epsv: Vec<&String> = through.iter().filter(|line| is_hidden(line)).collect();
         assert_eq!(through.iter().filter(|line| !is_hidden(line)).collect::<Vec<_>>(), offered);
-        assert_eq!(epsv, [" EPSV"], "{}", server.kind.name());
+        assert_eq!(epsv, [" EPRT", " EPSV"], "{}", server.kind.name());
+    });
+}
+
+#[test]
+fn help_is_the_servers_with_a_line_on_what_is_the_gateways() {
+    with_every_server(|server, gateway| {
+        let [mut direct, mut through] = sessions(server, gateway);
+        let note = " This gateway offers PASV EPSV PORT EPRT and not AUTH PBSZ PROT.\r\n";
+        let help = through.command("HELP").expect(&[214]).text;
+        assert!(help.contains(note), "{help}");
+        assert_eq!(help.replace(note, ""), direct.command("HELP").text, "{}", server.kind.name());
+        through.command("HELP PORT").expect(&[214]);
+        through.command("HELP AUTH").expect(&[502]);
     });
 }
 
@@ -112,8 +124,9 @@ fn what_is_not_offered_is_refused_in_a_word_and_the_session_goes_on() {
             "AUTH SSL",
             "MODE Z",
             "MODE B",
-            "PORT 127,0,0,1,200,1",
-            "EPRT |1|127.0.0.1|51201|",
+            "PORT 10,0,0,5,31,64",
+            "EPRT |2|::1|51201|",
+            "LPRT 4,4,127,0,0,1,2,200,1",
         ] {
             let reply = ftp.command(command);
             assert!((500..600).contains(&reply.code), "{command}: {}", reply.text);

@@ -217,7 +217,7 @@ fn a_227_without_an_address_is_relayed_as_it_is() {
         let script = CannedServer::script().says("EPSV", b"500 what?\r\n").says("PASV", answer);
         let (server, _gateway, client) = session(script);
         assert_hears(client.stream(), "PASV", answer);
-        assert_hears(client.stream(), "LIST", b"425 Use PASV or EPSV first.\r\n");
+        assert_hears(client.stream(), "LIST", b"425 Use PASV, EPSV, PORT or EPRT first.\r\n");
         assert_eq!(server.times("LIST"), 0);
     }
 }
@@ -268,7 +268,7 @@ fn a_server_without_a_free_port_is_asked_again_and_the_client_sees_only_the_outc
 const VERBATIM: [(&str, &[u8]); 8] = [
     // Not only a transfer may be told to wait.
     ("CWD", b"150 looking\r\n250 there\r\n"),
-    ("HELP", b"214-The following\r\n  USER PASS\r\n214-more\r\n214 end\r\n"),
+    ("LANG", b"214-The following\r\n  USER PASS\r\n214-more\r\n214 end\r\n"),
     ("SITE", b"200 caf\xe9 \xff raw Latin-1\r\n"),
     ("SYST", b"215 bare line feed\n"),
     ("STAT", b"211-status\n 220 inner\r\n211\r\n"),
@@ -295,7 +295,7 @@ fn replies_come_byte_for_byte_however_they_are_split() {
         for (verb, answer) in VERBATIM {
             assert_hears(&stream, verb, answer);
         }
-        assert_hears(&stream, "LIST", b"425 Use PASV or EPSV first.\r\n");
+        assert_hears(&stream, "LIST", b"425 Use PASV, EPSV, PORT or EPRT first.\r\n");
         assert_lists(&mut login(&gateway));
     }
 }

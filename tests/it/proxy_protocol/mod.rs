@@ -10,7 +10,7 @@ use std::process::Command;
 use std::thread;
 
 use crate::harness::canned::CannedServer;
-use crate::harness::ftp::{Ftp, connect, fin, finish};
+use crate::harness::ftp::{End, Ftp, connect, fin, finish, read_to_end};
 use crate::harness::gateway::{Gateway, GatewayOptions};
 use crate::harness::haproxy::HaProxy;
 use crate::harness::servers::{Kind, PASSWORD, Server};
@@ -274,8 +274,8 @@ fn a_header_may_come_in_pieces_and_whatever_follows_it_is_not_lost() {
             let data = behind.begin(data, &[&header, &b"short"[..]].concat());
             fin(&data);
             client.command(&format!("STOR {name}")).expect(&[150]);
-            finish(data);
             client.reply().expect(&[226]);
+            assert_eq!(read_to_end(data), (Vec::new(), End::Fin));
             assert_eq!(server.read(&name), b"short");
         }
     }
