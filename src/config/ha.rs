@@ -26,6 +26,26 @@ pub enum HaMode {
     Alone,
 }
 
+impl HaMode {
+    /// The word for it in the configuration, and in metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Lease(_) => "lease",
+            Self::Alone => "none",
+        }
+    }
+
+    /// The word for what this node moves, in metrics.
+    pub fn steering(&self) -> &'static str {
+        match self {
+            Self::Lease(Lease { steering: Steering::Record(_), .. }) => "route53",
+            Self::Lease(Lease { steering: Steering::Route(_), .. }) => "route",
+            Self::Lease(_) | Self::Dns | Self::Alone => "none",
+        }
+    }
+}
+
 /// `[ha.lease]`, and what its holder moves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {

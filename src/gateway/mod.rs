@@ -192,6 +192,7 @@ impl Gateway {
         let addresses: Vec<_> =
             listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
         let upstream = Upstream::new(config, addresses, metrics.clone())?;
+        metrics.sessions_limit(config.limits.sessions);
         let shared = Arc::new(Shared {
             tls: config.tls.as_ref().map(Acceptor::load).transpose()?,
             active: config.active.clone(),
@@ -243,7 +244,7 @@ impl Gateway {
             let (shared, closed) = (Arc::clone(&self.shared), closed.clone());
             accepting.spawn(async move {
                 if let Some(tls) = &shared.tls {
-                    closed.run_until_cancelled(tls.follow_files()).await;
+                    closed.run_until_cancelled(tls.follow_files(&shared.metrics)).await;
                 }
             });
         }

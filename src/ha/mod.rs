@@ -39,7 +39,7 @@ use tracing::info;
 use crate::config::{self, Config, HaMode};
 use crate::dns::{Names, ResolverError};
 use crate::gateway::{Gateway, Health, Intake};
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{Metrics, NodeInfo};
 use lease::protocol::{Candidacy, State};
 use lease::{Keeper, Wish};
 pub use orders::{Done, OrderError};
@@ -126,6 +126,14 @@ impl Pair {
         let decided =
             Decided { role: Role::Starting, reason: "just started".into(), active_until: None };
         let wish = Wish { candidacy: Candidacy::Reluctant, handing_over: false };
+        let peer = config.ha.peer.map(|peer| peer.to_string()).unwrap_or_default();
+        metrics.node(NodeInfo {
+            node: &config.node.name,
+            ha_mode: config.ha.mode.as_str(),
+            steering: config.ha.mode.steering(),
+            name: config.ha.name.as_deref().unwrap_or_default(),
+            peer: &peer,
+        });
         metrics.role(Role::Starting.as_str(), &Role::ALL.map(Role::as_str));
         Ok(Self {
             inner: Arc::new(Inner {

@@ -4,6 +4,7 @@
 //! never from a client: the number of series is bounded. An endpoint that is gone takes its series
 //! with it.
 
+mod settings;
 mod totals;
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,8 @@ use prometheus::{
 use crate::ftp::dialogue::{CallbackRefusal, DataFailure, Outcome};
 use crate::ftp::{Direction, SessionEnd};
 
+pub use settings::NodeInfo;
+use settings::Settings;
 pub use totals::Totals;
 
 /// Kinds of TLS connections, for labels.
@@ -59,6 +62,7 @@ pub struct Metrics {
     probe_stage_seconds: GaugeVec,
     dns_lookups: IntCounterVec,
     passive_ports_reserved: IntGauge,
+    passive_waits: IntCounter,
     passive_exhausted: IntCounter,
     passive_expired: IntCounter,
     passive_strangers: IntCounter,
@@ -76,6 +80,7 @@ pub struct Metrics {
     peer_ready: IntGauge,
     cloudwatch_reports: IntCounterVec,
     cloudwatch_dropped: IntCounter,
+    settings: Settings,
 }
 
 /// What came of a write of the lease.
@@ -288,6 +293,10 @@ impl Metrics {
                 "passive_ports_reserved",
                 "Pairs of client address and passive port that wait for a data connection.",
             )?,
+            passive_waits: make.counter(
+                "passive_waits_total",
+                "PASV and EPSV that had to wait, as every port was reserved for that client address.",
+            )?,
             passive_exhausted: make.counter(
                 "passive_exhausted_total",
                 "PASV and EPSV answered 425: every port stayed reserved for that client address.",
@@ -349,6 +358,7 @@ impl Metrics {
                 "cloudwatch_dropped_total",
                 "Reports that CloudWatch never got and that were given up.",
             )?,
+            settings: Settings::new(&make)?,
             registry: make.registry,
         };
         metrics.show_zeroes();
@@ -390,6 +400,11 @@ impl Metrics {
         }
         for connection in [CONTROL, DATA] {
             self.tls_failures.with_label_values(&[connection]);
+            for version in ["1.2", "1.3"] {
+                for resumed in ["true", "false"] {
+                    self.tls_handshakes.with_label_values(&[connection, version, resumed]);
+                }
+            }
         }
         for failure in DataFailure::ALL {
             self.data_resets.with_label_values(&[failure.as_str()]);
@@ -523,6 +538,9 @@ impl Metrics {
         for result in ConnectResult::ALL {
             self.upstream_connects.with_label_values(&[&*endpoint, result.as_str()]);
         }
+        for result in Stage::ALL.map(Stage::as_str).into_iter().chain([PROBE_OK]) {
+            self.probes.with_label_values(&[&*endpoint, result]);
+        }
     }
 
     /// An endpoint is gone for good.
@@ -570,13 +588,20 @@ impl Metrics {
 
     /// An endpoint's name was looked up.
     pub fn dns_lookup(&self, name: &str, good: bool) {
-        let result = if good { "ok" } else { "failed" };
-        self.dns_lookups.with_label_values(&[name, result]).inc();
+        for result in [true, false].map(call_result) {
+            self.dns_lookups.with_label_values(&[name, result]);
+        }
+        self.dns_lookups.with_label_values(&[name, call_result(good)]).inc();
     }
 
     /// A passive port waits for a client, or no longer does.
     pub fn passive_reserved(&self, now: bool) {
         if now { self.passive_ports_reserved.inc() } else { self.passive_ports_reserved.dec() }
+    }
+
+    /// A PASV or EPSV waits for a port.
+    pub fn passive_waits(&self) {
+        self.passive_waits.inc();
     }
 
     /// A PASV or EPSV was answered 425.
@@ -608,6 +633,7 @@ impl Metrics {
     pub fn role(&self, role: &'static str, all: &[&'static str]) {
         for one in all {
             self.role.with_label_values(&[one]).set((*one == role).into());
+            self.role_changes.with_label_values(&[one]);
         }
         self.role_changes.with_label_values(&[role]).inc();
     }

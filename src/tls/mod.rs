@@ -2,6 +2,7 @@
 //! socket, so that control and data connections feed it as they feed everything else.
 
 mod client;
+mod expiry;
 mod server;
 mod store;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
@@ -19,9 +19,10 @@ use rustls::sign::CertifiedKey;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::{Tls, versions};
+use super::{Tls, expiry, versions};
 use crate::config;
 use crate::config::TlsVersion;
+use crate::observe::metrics::Metrics;
 
 /// TLS 1.2 sessions that one control connection may leave: itself, and each data connection.
 const SESSIONS: usize = 16;
@@ -35,7 +36,15 @@ const PROTOCOLS: [&[u8]; 2] = [b"ftp", b"ftp-data"];
 #[derive(Debug)]
 pub struct Acceptor {
     config: config::Tls,
-    current: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Current>,
+}
+
+/// A certificate in use.
+#[derive(Debug, Clone)]
+struct Current {
+    config: Arc<ServerConfig>,
+    /// When it or one of those that lead to its root runs out, if that is known.
+    expires: Option<SystemTime>,
 }
 
 /// What one session's connections are made by.
@@ -90,9 +99,7 @@ impl Acceptor {
     ///
     /// There is no randomness for its keys.
     pub fn session(&self) -> Result<SessionTls, rustls::Error> {
-        let current = self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut config = ServerConfig::clone(&current);
-        drop(current);
+        let mut config = ServerConfig::clone(&self.current().config);
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
         config.ticketer = Ticketer::new()?;
         config.send_tls13_tickets = TICKETS;
@@ -111,9 +118,14 @@ impl Acceptor {
         self.config.require_resumption
     }
 
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     /// Looks at the files from time to time, and takes up what is new. What cannot be used is
     /// reported once, and clients go on to be shown what there was.
-    pub async fn follow_files(&self) {
+    pub async fn follow_files(&self, metrics: &Metrics) {
+        metrics.certificate_expires(self.current().expires);
         let mut seen = self.stamp();
         let mut ticks = interval(self.config.reload.max(Duration::from_millis(10)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,6 +138,7 @@ impl Acceptor {
             seen = stamp;
             match read(&self.config) {
                 Ok(new) => {
+                    metrics.certificate_expires(new.expires);
                     *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
                     info!(certificate = %self.config.certificate.display(), "a new certificate");
                 }
@@ -165,8 +178,9 @@ impl SessionTls {
     }
 }
 
-fn read(config: &config::Tls) -> Result<Arc<ServerConfig>, CertificateError> {
+fn read(config: &config::Tls) -> Result<Current, CertificateError> {
     let certificates = certificates(&config.certificate)?;
+    let expires = certificates.iter().filter_map(|one| expiry::not_after(one)).min();
     let key = PrivateKeyDer::from_pem_file(&config.key)
         .map_err(|source| CertificateError::Key { path: config.key.clone(), source })?;
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -176,7 +190,7 @@ fn read(config: &config::Tls) -> Result<Arc<ServerConfig>, CertificateError> {
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
     server.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
-    Ok(Arc::new(server))
+    Ok(Current { config: Arc::new(server), expires })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {

@@ -162,10 +162,13 @@ impl PassivePool {
         let ticket = Ticket { pool: self.clone(), client, id };
         let port = match asked {
             Asked::Granted(port) => port,
-            Asked::Queued => match timeout(self.shared.wait, port_receiver).await {
-                Ok(Ok(port)) => port,
-                Ok(Err(_)) | Err(_) => return Err(Exhausted),
-            },
+            Asked::Queued => {
+                self.shared.metrics.passive_waits();
+                match timeout(self.shared.wait, port_receiver).await {
+                    Ok(Ok(port)) => port,
+                    Ok(Err(_)) | Err(_) => return Err(Exhausted),
+                }
+            }
         };
         self.shared.metrics.passive_reserved(true);
         let expires = Instant::now() + self.shared.reservation;
