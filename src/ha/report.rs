@@ -270,6 +270,52 @@ mod tests {
     }
 
     #[test]
+    fn the_board_shows_what_is_told() {
+        let text = include_str!("../../config/cloudwatch/dashboard.json");
+        let placeholders = text.split("${").skip(1).filter_map(|text| text.split_once('}'));
+        for (placeholder, _) in placeholders {
+            assert!(["region", "namespace", "load_balancer"].contains(&placeholder));
+        }
+        let board: serde_json::Value = serde_json::from_str(text).unwrap();
+        let mut queue = queue();
+        queue.push(&snapshot(Totals::default()), SystemTime::UNIX_EPOCH);
+        let told: Vec<_> = queue
+            .data()
+            .into_iter()
+            .map(|datum| {
+                let dimensions: Vec<_> = datum.dimensions.iter().map(|(name, _)| *name).collect();
+                (datum.name, format!("${{namespace}},{}", dimensions.join(",")))
+            })
+            .collect();
+        let mut shown = Vec::new();
+        for widget in board["widgets"].as_array().unwrap() {
+            let [x, width, _, height] =
+                ["x", "width", "y", "height"].map(|key| widget[key].as_u64().unwrap());
+            assert!(x + width <= 24 && height > 0, "{widget}");
+            let properties = &widget["properties"];
+            if widget["type"] == "text" {
+                assert!(properties["markdown"].is_string());
+                continue;
+            }
+            assert_eq!(
+                (&widget["type"], &properties["region"]),
+                (&"metric".into(), &"${region}".into())
+            );
+            for metric in properties["metrics"].as_array().unwrap() {
+                // SEARCH('{namespace,dimensions} LoadBalancer="..." MetricName="..."', 'Sum', 60)
+                let search = metric[0]["expression"].as_str().unwrap();
+                let schema = search.strip_prefix("SEARCH('{").unwrap();
+                let (schema, terms) = schema.split_once("} LoadBalancer=").unwrap();
+                let (_, name) = terms.split_once("MetricName=\"").unwrap();
+                let (name, _) = name.split_once('"').unwrap();
+                assert!(told.contains(&(name, schema.to_owned())), "{search}");
+                shown.push(name.to_owned());
+            }
+        }
+        assert!(told.iter().all(|(name, _)| shown.iter().any(|shown| shown == name)), "{shown:?}");
+    }
+
+    #[test]
     fn without_a_zone_everything_is_told_by_node_once() {
         let mut queue = queue();
         queue.push(&Snapshot::default(), SystemTime::UNIX_EPOCH);

@@ -39,3 +39,4 @@ mod topology;
 mod truncation;
 mod upstream;
 mod upstream_tls;
+mod watching;

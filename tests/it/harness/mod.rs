@@ -12,6 +12,7 @@ pub(crate) mod haproxy;
 pub(crate) mod namespace;
 pub(crate) mod probes;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod scripted;
 pub(crate) mod servers;
 pub(crate) mod tap;
