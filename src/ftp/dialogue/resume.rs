@@ -339,7 +339,10 @@ impl Dialogue {
                     self.actions.push_back(Action::ResetData);
                     again.push(request.into_command());
                 }
-                Pending::Nudge | Pending::Locate | Pending::Transfer(_) => {}
+                Pending::Calling(..)
+                | Pending::Nudge
+                | Pending::Locate
+                | Pending::Transfer(_) => {}
             }
         }
         for command in again.into_iter().rev() {
