@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -52,6 +52,7 @@ pub(crate) struct ServerOptions<'a> {
     passive: String,
     root: Option<PathBuf>,
     read_only: bool,
+    ipv6: bool,
 }
 
 impl Kind {
@@ -110,6 +111,15 @@ impl<'a> ServerOptions<'a> {
         self
     }
 
+    /// At `::1`, with ports that nobody else has; Apache FtpServer and vsftpd only.
+    pub(crate) fn ipv6(mut self) -> Self {
+        assert!(matches!(self.kind, Kind::ApacheFtpServer | Kind::Vsftpd));
+        self.ipv6 = true;
+        self.port = address::unused_ports();
+        self.passive = format!("{}-{}", self.port + 1, self.port + 15);
+        self
+    }
+
     /// Starts it and waits for its banner.
     pub(crate) fn start(self) -> Server {
         let directory = TempDir::with_prefix("ftpgate-server-").unwrap();
@@ -117,7 +127,10 @@ impl<'a> ServerOptions<'a> {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let root = self.root.clone().unwrap_or_else(|| directory.path().join("root"));
         fs::create_dir_all(&root).unwrap();
-        let host = self.inside.map_or_else(address::unused, Network::address);
+        let host: IpAddr = match self.ipv6 {
+            true => Ipv6Addr::LOCALHOST.into(),
+            false => self.inside.map_or_else(address::unused, Network::address).into(),
+        };
         let command = match self.kind {
             Kind::ApacheFtpServer => self.apache_ftpserver(directory.path(), &root, host),
             Kind::ProFtpd => self.proftpd(directory.path(), &root, host),
@@ -139,7 +152,7 @@ impl<'a> ServerOptions<'a> {
     }
 
     /// Its data time-out also limits how long it waits for a data connection that never comes.
-    fn apache_ftpserver(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
+    fn apache_ftpserver(&self, directory: &Path, root: &Path, host: IpAddr) -> Command {
         let users = directory.join("users.properties");
         fs::write(
             directory.join("ftpserver.xml"),
@@ -195,7 +208,7 @@ impl<'a> ServerOptions<'a> {
         java
     }
 
-    fn proftpd(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
+    fn proftpd(&self, directory: &Path, root: &Path, host: IpAddr) -> Command {
         let configuration = directory.join("proftpd.conf");
         let users = directory.join("users");
         fs::write(
@@ -225,7 +238,7 @@ impl<'a> ServerOptions<'a> {
         proftpd
     }
 
-    fn pure_ftpd(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
+    fn pure_ftpd(&self, directory: &Path, root: &Path, host: IpAddr) -> Command {
         // It serves nobody whose user id is root's.
         chown(root, Some(NOBODY), Some(NOBODY)).unwrap();
         let users = directory.join("users");
@@ -258,13 +271,14 @@ impl<'a> ServerOptions<'a> {
         pure_ftpd
     }
 
-    fn vsftpd(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
+    fn vsftpd(&self, directory: &Path, root: &Path, host: IpAddr) -> Command {
         let configuration = directory.join("vsftpd.conf");
         let (low, high) = self.passive.split_once('-').unwrap();
+        let (listen, six) = if self.ipv6 { ("listen_ipv6", "6") } else { ("listen", "") };
         fs::write(
             &configuration,
             format!(
-                "listen=YES\nlisten_address={host}\nlisten_port={PORT}\nbackground=NO\n\
+                "{listen}=YES\nlisten_address{six}={host}\nlisten_port={port}\nbackground=NO\n\
                  anonymous_enable=YES\nno_anon_password=NO\nlocal_enable=NO\nanon_root={root}\n\
                  write_enable=YES\nanon_upload_enable=YES\nanon_mkdir_write_enable=YES\n\
                  anon_other_write_enable=YES\nanon_umask=022\nanon_world_readable_only=NO\n\
@@ -273,6 +287,7 @@ impl<'a> ServerOptions<'a> {
                  secure_chroot_dir={directory}\nconnect_from_port_20=NO\nxferlog_enable=NO\n\
                  pasv_min_port={low}\npasv_max_port={high}\nmax_clients=0\nmax_per_ip=0\n",
                 root = root.display(),
+                port = self.port,
                 directory = directory.display(),
             ),
         )
@@ -298,6 +313,7 @@ impl Server {
             passive: "20000-20999".into(),
             root: None,
             read_only: false,
+            ipv6: false,
         }
     }
 
