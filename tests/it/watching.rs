@@ -72,10 +72,13 @@ fn every_metric_that_is_named_is_one_of_a_node() {
     for (file, text) in [
         ("ftpgate.rules.yml", read("prometheus/ftpgate.rules.yml")),
         ("ftpgate.rules.test.yml", read("prometheus/ftpgate.rules.test.yml")),
-        ("ftpgate.json", board_texts().join("\n")),
+        (
+            "ftpgate.json",
+            board_texts(&["expr", "legendFormat", "definition", "titleFormat"]).join("\n"),
+        ),
     ] {
         let selectors = selectors(&text);
-        assert!(selectors.len() > 60, "{file}: {} only", selectors.len());
+        assert!(selectors.len() > 50, "{file}: {} only", selectors.len());
         for selector in selectors {
             check(&selector, &known, file);
         }
@@ -189,37 +192,30 @@ fn read(path: &str) -> String {
     fs::read_to_string(shipped(path)).unwrap()
 }
 
-/// The expressions and legends of the board.
-fn board_texts() -> Vec<String> {
-    fn gather(value: &Value, texts: &mut Vec<String>) {
+/// The texts of the board under one of these keys, wherever they are.
+fn board_texts(keys: &[&str]) -> Vec<String> {
+    fn gather(value: &Value, keys: &[&str], texts: &mut Vec<String>) {
         match value {
             Value::Object(fields) => {
                 for (key, value) in fields {
-                    match (&**key, value) {
-                        (
-                            "expr" | "legendFormat" | "definition" | "titleFormat",
-                            Value::String(text),
-                        ) => {
-                            texts.push(text.clone());
-                        }
-                        _ => gather(value, texts),
+                    match value {
+                        Value::String(text) if keys.contains(&&**key) => texts.push(text.clone()),
+                        _ => gather(value, keys, texts),
                     }
                 }
             }
-            Value::Array(values) => values.iter().for_each(|value| gather(value, texts)),
+            Value::Array(values) => values.iter().for_each(|value| gather(value, keys, texts)),
             _ => {}
         }
     }
     let mut texts = Vec::new();
-    gather(&serde_json::from_str(&read("grafana/ftpgate.json")).unwrap(), &mut texts);
+    gather(&serde_json::from_str(&read("grafana/ftpgate.json")).unwrap(), keys, &mut texts);
     texts
 }
 
 /// The board's expressions as recording rules, for those who only know rules. JSON is YAML.
 fn rules_of_the_board() -> String {
-    let is_expression = |text: &String| !text.contains("{{") && !text.starts_with("label_values");
-    let rules = board_texts().into_iter().filter(|text| !text.is_empty()).filter(is_expression);
-    let rules = rules.enumerate().map(|(number, text)| {
+    let rules = board_texts(&["expr"]).into_iter().enumerate().map(|(number, text)| {
         let text = text.replace("$__rate_interval", "1m").replace("$node", ".*");
         json!({ "record": format!("board:{number}"), "expr": text })
     });
