@@ -21,6 +21,7 @@ mod s3;
 mod s3_loss;
 mod s3_test;
 mod turn;
+mod watching;
 
 use std::net::Ipv4Addr;
 use std::process::Output;

@@ -15,7 +15,7 @@ use crate::harness::eventually;
 use crate::harness::namespace::Network;
 use crate::harness::process::Process;
 
-const HTTP_PORT: u16 = 9121;
+pub(crate) const HTTP_PORT: u16 = 9121;
 
 /// A gateway, running or killed.
 #[derive(Debug)]
