@@ -276,7 +276,7 @@ fn selectors(text: &str) -> Vec<Selector> {
 
 /// The labels that expressions group by, and that texts show.
 fn labels_named(text: &str) -> Vec<&str> {
-    let groups = ["by (", "ignoring (", "on (", "without ("].into_iter();
+    let groups = [" by (", " ignoring (", " on (", " without ("].into_iter();
     let groups = groups.flat_map(|begin| text.split(begin).skip(1));
     let groups = groups.filter_map(|text| text.split_once(')').map(|(labels, _)| labels));
     let grouped = groups.flat_map(|labels| labels.split(',').map(str::trim));
