@@ -56,7 +56,7 @@ impl DataConnection {
     pub(super) fn finish(&mut self) {
         self.parting = match self.notify() {
             Ok(true) => {
-                self.hear_out();
+                self.hear_out(read_now);
                 data_socket::finish(&self.stream);
                 false
             }
@@ -77,14 +77,13 @@ impl DataConnection {
     /// Ends it and lets it go. With TLS it stays until the peer has closed its side, too.
     pub(super) fn close(mut self) {
         self.finish();
-        if self.tls.is_some() && (self.parting || !self.hear_out()) {
+        if self.tls.is_some() && (self.parting || !self.hear_out(read_now)) {
             tokio::spawn(timeout(PARTING_TIMEOUT, async move {
                 self.parted().await;
-                while !self.hear_out() && self.stream.readable().await.is_ok() {
-                    // What the runtime remembers is made to follow what the kernel says.
-                    let quiet = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-                    let _ = self.stream.try_io(tokio::io::Interest::READABLE, quiet);
-                }
+                // By way of the runtime, which wakes us when there is more.
+                while !self.hear_out(|stream, bytes| stream.try_read(bytes))
+                    && self.stream.readable().await.is_ok()
+                {}
             }));
         }
     }
@@ -100,23 +99,28 @@ impl DataConnection {
     /// Takes what the peer has sent against the direction of the transfer: TLS may have put session
     /// tickets there, without which the next connection resumes nothing. Says whether it has
     /// closed its side.
-    fn hear_out(&mut self) -> bool {
+    fn hear_out(&mut self, read: impl Fn(&TcpStream, &mut [u8]) -> io::Result<usize>) -> bool {
         let Some(tls) = &mut self.tls else { return false };
         let (mut bytes, mut aside) = ([0; ASIDE_CHUNK], Vec::new());
         for _ in 0..ASIDE_READS {
-            match recv(&self.stream, &mut bytes[..], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return true,
-                Ok((count, _)) => {
+            match read(&self.stream, &mut bytes) {
+                Ok(0) => return true,
+                Ok(count) => {
                     aside.clear();
                     if tls.open(bytes.get(..count).unwrap_or_default(), &mut aside).is_err() {
                         return true;
                     }
                 }
-                Err(error) => return io::Error::from(error).kind() != io::ErrorKind::WouldBlock,
+                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
             }
         }
         true
     }
+}
+
+/// Reads once, asking the kernel itself: the runtime learns of bytes only when it next polls.
+fn read_now(stream: &TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(stream, bytes, RecvFlags::DONTWAIT).map(|(count, _)| count)?)
 }
 
 /// Sends what the socket takes at once; says whether that was everything.

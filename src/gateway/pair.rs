@@ -96,7 +96,10 @@ impl Pair {
     }
 
     /// The sender and the receiver.
-    fn in_order(&mut self, direction: Direction) -> (&mut DataConnection, &mut DataConnection) {
+    pub(super) fn in_order(
+        &mut self,
+        direction: Direction,
+    ) -> (&mut DataConnection, &mut DataConnection) {
         match direction {
             Direction::Upload => (&mut self.client, &mut self.upstream),
             Direction::Download | Direction::Listing => (&mut self.upstream, &mut self.client),

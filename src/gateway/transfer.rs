@@ -5,6 +5,9 @@
 //! upstream may already have given it up (both are known races of other gateways). A client in active
 //! mode is called at the transfer command, and the upstream's port is dialled behind that.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};

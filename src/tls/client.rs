@@ -134,6 +134,12 @@ impl Connector {
 // === impl UpstreamTls ===
 
 impl UpstreamTls {
+    /// A session whose server is known by that name.
+    #[cfg(test)]
+    pub(crate) fn new(config: Arc<ClientConfig>, name: ServerName<'static>) -> Self {
+        Self { config, store: Arc::default(), name, implicit: false }
+    }
+
     /// One connection. The session's first one does a whole handshake, later ones resume, as long
     /// as what the server sends on each is fed to its [`Tls`]: the ticket for the next may be there.
     ///

@@ -127,6 +127,14 @@ impl Tls {
         self.output(out);
     }
 
+    /// Changes our keys and asks the peer to change its own (TLS 1.3).
+    #[cfg(test)]
+    pub(crate) fn change_keys(&mut self, out: &mut Vec<u8>) -> Result<(), rustls::Error> {
+        self.0.refresh_traffic_keys()?;
+        self.output(out);
+        Ok(())
+    }
+
     /// Whether the handshake is not done yet.
     pub fn is_handshaking(&self) -> bool {
         self.0.is_handshaking()

@@ -95,6 +95,13 @@ impl Sources {
 // === impl SourceCount, SourceUse ===
 
 impl SourceCount {
+    /// One that nobody looks at.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
+    pub(crate) fn of_nobody() -> Self {
+        Self(IntGauge::new("connections", "of a test").unwrap())
+    }
+
     /// One connection more.
     #[must_use]
     pub fn take(&self) -> SourceUse {

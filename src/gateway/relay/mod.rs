@@ -30,7 +30,7 @@ pub(super) use splice::PipeBudget;
 pub(super) use work::work;
 
 /// A transfer of more bytes than this is bulk.
-const BULK: u64 = 128 * 1024;
+pub(super) const BULK: u64 = 128 * 1024;
 /// The buffer for what is not bulk.
 const SMALL_BUFFER: usize = 32 * 1024;
 /// The buffer for bulk that has no pipe.
