@@ -9,7 +9,7 @@ mod store;
 pub(crate) mod tests;
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -99,17 +99,46 @@ impl Tls {
         Ok(())
     }
 
+    /// Takes each record's bytes as they are: `read_to_end` would zero the room for them first.
     fn drain(&mut self, plain: &mut Vec<u8>) {
+        let mut reader = self.0.reader();
         // "Would block" when there is nothing: no error of the connection.
-        let _ = self.0.reader().read_to_end(plain);
+        while let Ok(bytes) = reader.fill_buf() {
+            let count = bytes.len();
+            if count == 0 {
+                return;
+            }
+            plain.extend_from_slice(bytes);
+            reader.consume(count);
+        }
     }
 
     /// Seals bytes for the peer and adds them to `out`, behind what else must be sent. During the
     /// handshake they are kept until it is done.
     pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+        self.seal_inside(plain);
+        self.output(out);
+    }
+
+    /// Seals bytes for the peer, for [`Tls::send`] to take: for bulk, which then is not copied
+    /// once more.
+    pub fn seal_inside(&mut self, plain: &[u8]) {
         // Without a limit of its buffer it takes everything.
         let _ = self.0.writer().write_all(plain);
-        self.output(out);
+    }
+
+    /// Whether something must be sent to the peer.
+    pub fn has_output(&self) -> bool {
+        self.0.wants_write()
+    }
+
+    /// Sends what must be sent to the peer, by one vectored write; says how much of it went.
+    ///
+    /// # Errors
+    ///
+    /// Those of `to`: nothing is lost then.
+    pub fn send(&mut self, to: &mut impl Write) -> io::Result<usize> {
+        self.0.write_tls(to)
     }
 
     /// Adds what must be sent to the peer to `out`.

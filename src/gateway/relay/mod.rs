@@ -16,7 +16,7 @@ mod splice;
 mod tests;
 mod work;
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::{coop, yield_now};
 use tokio::time::sleep;
+
+use crate::tls::Tls;
 
 pub(super) use splice::PipeBudget;
 pub(super) use work::work;
@@ -174,6 +176,9 @@ struct Passage<'a> {
     turn: usize,
 }
 
+/// A socket to write to as far as it takes bytes at once.
+struct Vectored<'a>(&'a TcpStream);
+
 // === impl Passage ===
 
 impl<'a> Passage<'a> {
@@ -221,18 +226,36 @@ impl<'a> Passage<'a> {
         while gone < bytes {
             match write(self.to, gone) {
                 Ok(0) => return Err(RelayError::To(io::ErrorKind::WriteZero.into())),
-                Ok(written) => {
-                    let before = gone.min(payload);
-                    gone += written;
-                    self.progress.deliver(gone.min(payload).saturating_sub(before));
-                    self.progress.stir(written);
-                }
+                Ok(written) => self.count(&mut gone, written, payload),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
                 Err(error) => return Err(RelayError::To(error)),
             }
         }
         self.give_way(bytes).await;
         Ok(())
+    }
+
+    /// Writes all that `tls` has to send, which carries `payload` bytes of the file.
+    async fn deliver_sealed(&mut self, tls: &mut Tls, payload: usize) -> Result<(), RelayError> {
+        let mut gone = 0;
+        while tls.has_output() {
+            match tls.send(&mut Vectored(self.to)) {
+                Ok(0) => return Err(RelayError::To(io::ErrorKind::WriteZero.into())),
+                Ok(written) => self.count(&mut gone, written, payload),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(RelayError::To(error)),
+            }
+        }
+        self.give_way(gone).await;
+        Ok(())
+    }
+
+    /// Counts bytes that went behind those `gone` before, all of which carry `payload` bytes.
+    fn count(&self, gone: &mut usize, written: usize, payload: usize) {
+        let before = (*gone).min(payload);
+        *gone += written;
+        self.progress.deliver((*gone).min(payload).saturating_sub(before));
+        self.progress.stir(written);
     }
 
     /// Waits until the receiver's socket takes some more bytes at once.
@@ -278,6 +301,22 @@ impl<'a> Passage<'a> {
         } else {
             coop::consume_budget().await;
         }
+    }
+}
+
+// === impl Vectored ===
+
+impl io::Write for Vectored<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(pieces)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

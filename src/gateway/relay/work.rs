@@ -48,7 +48,7 @@ async fn run(
     let DataConnection { stream: source, tls: source_tls, unsent, .. } = from;
     let DataConnection { stream: sink, tls: sink_tls, .. } = to;
     let mut passage = Passage::new(source, sink, progress);
-    let [mut chunk, mut opened, mut text, mut sealed] = [const { Vec::new() }; 4];
+    let [mut chunk, mut opened, mut text] = [const { Vec::new() }; 3];
     // What came right behind the handshake is inside TLS already.
     let mut inside = source_tls.is_some();
     loop {
@@ -90,20 +90,19 @@ async fn run(
             }
             None => payload,
         };
-        let wire = match sink_tls {
+        let size = payload.len();
+        match sink_tls {
             Some(tls) => {
                 hear_aside(sink, tls).map_err(RelayError::To)?;
-                sealed.clear();
-                tls.seal(payload, &mut sealed);
-                sealed.as_slice()
+                tls.seal_inside(payload);
+                passage.deliver_sealed(tls, size).await?;
             }
-            None => payload,
-        };
-        passage
-            .deliver(wire.len(), payload.len(), |to, gone| {
-                to.try_write(wire.get(gone..).unwrap_or_default())
-            })
-            .await?;
+            None => {
+                let write =
+                    |to: &TcpStream, gone| to.try_write(payload.get(gone..).unwrap_or_default());
+                passage.deliver(size, size, write).await?;
+            }
+        }
         if ended {
             // For the close_notify, which must not wait once the end is to be told.
             return if sink_tls.is_some() { passage.room().await } else { Ok(()) };

@@ -27,7 +27,7 @@ pub(crate) struct Gateway {
     audit: PathBuf,
     /// What its clients are shown, if it speaks TLS.
     pub(crate) certificate: Option<Certificate>,
-    process: Process,
+    pub(crate) process: Process,
     directory: TempDir,
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// The directory that its user starts in.
     pub(crate) root: PathBuf,
-    process: Process,
+    pub(crate) process: Process,
     _directory: TempDir,
     _certificate: Option<Certificate>,
 }
