@@ -351,7 +351,8 @@ mod tests {
         let session = enter(&sessions, 1);
         let progress = Arc::<Progress>::default();
         let (verb, direction) = (Verb::Stor, Direction::Upload);
-        let transfer = InFlight { verb, path: b"a\x1b\xff", direction, ascii: true, private: false };
+        let transfer =
+            InFlight { verb, path: b"a\x1b\xff", direction, ascii: true, private: false };
         session.begin_transfer(transfer, &progress);
         assert_eq!(sessions.count(), (1, 1));
         let running = sessions.list().remove(0);
