@@ -94,9 +94,9 @@ mod tests {
         let shown = anstream::adapter::strip_str(&table(&answer).render()).to_string();
         assert_eq!(
             shown,
-            "ENDPOINT                    ZONE  STATE      SESSIONS  PROBED  STAGES OF THE LATEST PROBE                    WHY
+            "ENDPOINT                    ZONE  STATE      SESSIONS  PROBED  STAGES OF THE LATEST PROBE                  WHY
 10.2.3.4:21 (ftp.internal)  a     healthy          12  0s ago  connect 0.4 ms, banner 20 ms, login 1.50 s
-10.2.4.4:21                 -     unhealthy         0  -       -                                             connect: refused\\u001b[2J
+10.2.4.4:21                 -     unhealthy         0  -       -                                           connect: refused\\u001b[2J
 "
         );
     }

@@ -12,6 +12,7 @@
     clippy::print_stderr
 )]
 
+mod admin;
 mod choice;
 mod discovery;
 mod drain;
