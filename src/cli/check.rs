@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use super::EX_CONFIG;
 use crate::config::{Config, EndpointAddress, UpstreamTls};
-use crate::tls::{Connector, TrustError};
+use crate::tls::{Acceptor, Connector, TrustError};
 
 /// Where servers begin with TLS (RFC 4217 does not say so, but everybody does it).
 const IMPLICIT_PORT: u16 = 990;
 
-/// Reads the file, binds nothing, and says what it means or what is wrong.
+/// Reads the file and the certificate, binds nothing, and says what it means or what is wrong.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer")]
 pub(super) fn check(path: &Path) -> ExitCode {
     let config = match Config::load(path) {
@@ -20,6 +20,10 @@ pub(super) fn check(path: &Path) -> ExitCode {
             return ExitCode::from(EX_CONFIG);
         }
     };
+    if let Some(Err(error)) = config.tls.as_ref().map(Acceptor::load) {
+        eprintln!("error: {}: {error}", path.display());
+        return ExitCode::from(EX_CONFIG);
+    }
     let tls = match config.upstream.tls.as_ref().map(|tls| upstream_tls(&config, tls)).transpose() {
         Ok(told) => told.unwrap_or_default(),
         Err(error) => {

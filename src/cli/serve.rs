@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::EX_CONFIG;
 use crate::config::{Admin, Config};
-use crate::gateway::Gateway;
+use crate::gateway::{BindError, Gateway};
 use crate::ha::Pair;
 use crate::http::{self, admin};
 use crate::observe::audit::AuditLog;
@@ -52,7 +52,11 @@ pub(super) fn serve(path: &Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                // The configuration names it, and `ftpgate check` finds it, too.
+                Some(BindError::Certificate(_)) => ExitCode::from(EX_CONFIG),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

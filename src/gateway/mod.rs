@@ -96,6 +96,8 @@ struct Shared {
     /// There if a listener speaks TLS.
     tls: Option<Acceptor>,
     active: Active,
+    /// Ports that are ours at every address, to which no client is connected.
+    own_ports: Vec<RangeInclusive<u16>>,
     upstream: Upstream,
     upstream_ports: RangeInclusive<u16>,
     resume: bool,
@@ -195,10 +197,14 @@ impl Gateway {
         }
         let addresses: Vec<_> =
             listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
+        let ports = addresses.iter().chain(config.http.as_ref().map(|http| &http.address));
+        let mut own_ports: Vec<_> = ports.map(|address| address.port()..=address.port()).collect();
+        own_ports.push(config.passive.ports.clone());
         let upstream = Upstream::new(config, addresses, metrics.clone())?;
         let shared = Arc::new(Shared {
             tls: config.tls.as_ref().map(Acceptor::load).transpose()?,
             active: config.active.clone(),
+            own_ports,
             upstream,
             upstream_ports: config.upstream.passive_ports.clone(),
             resume: config.upstream.resume,

@@ -61,9 +61,16 @@ pub(super) async fn shake_hands(
 
     let shaken = async {
         tokio::try_join!(
-            async { shake(&client.stream, &mut client.tls, limit).await.map_err(clients_fault) },
             async {
-                shake(&upstream.stream, &mut upstream.tls, limit).await.map_err(upstreams_fault)
+                let must_resume = protection.is_some_and(|it| it.require_resumption);
+                shake(&client.stream, &mut client.tls, must_resume, limit)
+                    .await
+                    .map_err(clients_fault)
+            },
+            async {
+                shake(&upstream.stream, &mut upstream.tls, false, limit)
+                    .await
+                    .map_err(upstreams_fault)
             },
         )
     };
@@ -73,22 +80,26 @@ pub(super) async fn shake_hands(
         error = lost(&client.stream) => return Err(clients_fault(error)),
         error = lost(&upstream.stream) => return Err(upstreams_fault(error)),
     }
-    let (Some(protection), Some(tls)) = (protection, &client.tls) else { return Ok(()) };
-    let _ = seen.set((tls.version(), tls.is_resumed()));
-    if protection.require_resumption && !tls.is_resumed() {
-        info!("the client's data connection does not resume its control connection's TLS session");
-        return Err(DataFailure::NotResumed);
+    if let Some(tls) = &client.tls {
+        let _ = seen.set((tls.version(), tls.is_resumed()));
     }
     Ok(())
 }
 
-async fn shake(stream: &TcpStream, tls: &mut Option<Tls>, limit: Duration) -> io::Result<()> {
-    match tls {
-        Some(tls) => timeout(limit, tls::handshake(stream, tls))
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-        None => Ok(()),
-    }
+async fn shake(
+    stream: &TcpStream,
+    tls: &mut Option<Tls>,
+    must_resume: bool,
+    limit: Duration,
+) -> io::Result<()> {
+    let Some(tls) = tls else { return Ok(()) };
+    let shaken = async {
+        match must_resume {
+            true => tls::handshake_resumed(stream, tls).await,
+            false => tls::handshake(stream, tls).await,
+        }
+    };
+    timeout(limit, shaken).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Resolves when the connection breaks. A reset after its FIN takes nothing away.
@@ -100,6 +111,10 @@ async fn lost(stream: &TcpStream) -> io::Error {
 }
 
 fn clients_fault(error: io::Error) -> DataFailure {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        info!("the client's data connection does not resume its control connection's TLS session");
+        return DataFailure::NotResumed;
+    }
     info!(%error, "no TLS with the client on its data connection");
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::TimedOut => {

@@ -147,7 +147,7 @@ impl Session {
             active: service.active,
             client: parties.client.ip(),
             own_address: parties.own.ip(),
-            own_ports: vec![shared.passive.ports.clone(), parties.own.port()..=parties.own.port()],
+            own_ports: shared.own_ports.clone(),
         };
         client.send(connected.banner.bytes());
         let source = local_ip(&connected.stream);

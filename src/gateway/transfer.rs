@@ -3,7 +3,7 @@
 //! The client comes first: only when its data connection has arrived is the upstream's data port
 //! dialled. Dialled at PASV, a slow client would find it timed out; at the transfer command, the
 //! upstream may already have given it up (both are known races of other gateways). A client in active
-//! mode is called at the transfer command, and the upstream's port is dialled behind that.
+//! mode is called at the transfer command, of which the upstream hears when both connections are there.
 
 #[cfg(test)]
 mod tests;
@@ -103,7 +103,7 @@ enum Stage {
         reservation: Reservation,
         dial: Dial,
     },
-    /// The client did not come, or could not be called.
+    /// The client did not come.
     Lost {
         dial: Dial,
     },
@@ -222,10 +222,9 @@ impl DataConnections {
     /// Gives the client up, and opens the upstream's data connection only to reset it.
     pub(super) fn refuse(&mut self) {
         self.stage = match std::mem::replace(&mut self.stage, Stage::Absent) {
-            Stage::Reserved { dial, .. }
-            | Stage::Awaiting { dial, .. }
-            | Stage::Calling { dial, .. }
-            | Stage::Lost { dial } => Stage::Refusing { dial: dial.start().0 },
+            Stage::Reserved { dial, .. } | Stage::Lost { dial } => {
+                Stage::Refusing { dial: dial.start().0 }
+            }
             Stage::Dialling { dial, .. } => Stage::Refusing { dial },
             other => other,
         };
@@ -279,7 +278,7 @@ impl DataConnections {
                         Ok(client) => client,
                         Err(error) => {
                             info!(%error, "the client does not take its data connection");
-                            self.stage = Stage::Lost { dial };
+                            self.stage = Stage::Absent;
                             return DataEvent::ClientUnreachable;
                         }
                     };

@@ -151,6 +151,19 @@ impl Tls {
         self.0.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// Whether the handshake begins a new session. On the server's side this shows with the client's
+    /// first words, before the client is given anything by which it could resume that session.
+    pub fn is_fresh(&self) -> bool {
+        match self.0.handshake_kind() {
+            Some(HandshakeKind::Full) => true,
+            // Until it has tried again, it may yet resume one.
+            Some(HandshakeKind::FullWithHelloRetryRequest) => {
+                self.0.negotiated_key_exchange_group().is_some()
+            }
+            Some(HandshakeKind::Resumed) | None => false,
+        }
+    }
+
     /// Its version, for metrics; empty before the handshake.
     pub fn version(&self) -> &'static str {
         match self.0.protocol_version() {
@@ -187,6 +200,25 @@ fn versions(
 /// Those of the socket; [`io::ErrorKind::UnexpectedEof`] if the peer leaves,
 /// [`io::ErrorKind::InvalidData`] if it does not keep to TLS.
 pub async fn handshake(stream: &TcpStream, tls: &mut Tls) -> io::Result<()> {
+    handshake_while(stream, tls, |_| true).await
+}
+
+/// The same with a client that must resume an earlier session. Whoever begins a new one is refused
+/// as soon as that shows: at the end of his handshake he would be given tickets for it, and could
+/// come again and resume that.
+///
+/// # Errors
+///
+/// Those of [`handshake`]; [`io::ErrorKind::PermissionDenied`] for a new session.
+pub async fn handshake_resumed(stream: &TcpStream, tls: &mut Tls) -> io::Result<()> {
+    handshake_while(stream, tls, |tls| !tls.is_fresh()).await
+}
+
+async fn handshake_while(
+    stream: &TcpStream,
+    tls: &mut Tls,
+    admit: impl Fn(&Tls) -> bool,
+) -> io::Result<()> {
     let mut out = Vec::new();
     loop {
         tls.output(&mut out);
@@ -207,6 +239,9 @@ pub async fn handshake(stream: &TcpStream, tls: &mut Tls) -> io::Result<()> {
             tls.output(&mut out);
             let _ = stream.try_write(&out);
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        if !admit(tls) {
+            return Err(io::ErrorKind::PermissionDenied.into());
         }
     }
 }

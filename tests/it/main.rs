@@ -12,16 +12,20 @@
     clippy::print_stderr
 )]
 
+mod active;
 mod admin;
+mod ascii;
 mod choice;
 mod discovery;
 mod drain;
 mod endpoint_loss;
+mod ftps;
 mod harness;
 mod health;
 mod hostile;
 mod instance_metadata;
 mod interop;
+mod ipv6;
 mod lab;
 mod limits;
 mod matrix;

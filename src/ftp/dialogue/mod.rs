@@ -302,12 +302,14 @@ enum Queued {
 enum Pending {
     /// The client's TYPE A, for which the upstream was told TYPE I.
     Ascii(Command),
+    /// A transfer of which the upstream hears when the client has been called.
+    Calling(Command, Direction),
     Command(Command),
     /// A TYPE I of our own, as [`Dialogue::translate_by_default`] says.
     Image,
     /// A PWD of our own, as [`Dialogue::remember`] says.
     Locate,
-    /// A NOOP of our own, as [`Dialogue::nudge`] says.
+    /// A NOOP or REST of our own, as [`Dialogue::nudge`] and [`Dialogue::forget_restart`] say.
     Nudge,
     Passive(PassiveRequest),
     Transfer(Transfer),
@@ -426,7 +428,7 @@ impl Dialogue {
         }
         match self.pending.front_mut() {
             // Nobody asked: passing it on would put every later answer one command too late.
-            None => {}
+            None | Some(Pending::Calling(..)) => {}
             Some(Pending::Passive(_)) => self.handle_passive_reply(reply),
             Some(Pending::Transfer(_)) => self.handle_transfer_reply(reply),
             Some(Pending::Command(_)) if reply.is_preliminary() => self.tell(reply),
@@ -543,6 +545,7 @@ impl Dialogue {
                 | Pending::Locate
                 | Pending::Nudge,
             ) => Waiting::Reply,
+            Some(Pending::Calling(..)) => Waiting::DataConnect,
             Some(Pending::Passive(request)) => request.waiting(),
             Some(Pending::Transfer(transfer)) => transfer.waiting(),
         }
@@ -575,7 +578,7 @@ impl Dialogue {
 
     /// Whether a transfer command is in flight.
     pub fn in_transfer(&self) -> bool {
-        matches!(self.pending.front(), Some(Pending::Transfer(_)))
+        matches!(self.pending.front(), Some(Pending::Calling(..) | Pending::Transfer(_)))
     }
 
     /// Whether the client's control connection has ended.

@@ -339,7 +339,11 @@ impl Dialogue {
                     self.actions.push_back(Action::ResetData);
                     again.push(request.into_command());
                 }
-                Pending::Image | Pending::Locate | Pending::Nudge | Pending::Transfer(_) => {}
+                Pending::Calling(..)
+                | Pending::Image
+                | Pending::Locate
+                | Pending::Nudge
+                | Pending::Transfer(_) => {}
             }
         }
         for command in again.into_iter().rev() {

@@ -210,6 +210,12 @@ impl Dialogue {
         if self.channel == Channel::Ready {
             self.channel = Channel::Open;
         }
+        if let Some(Pending::Calling(..)) = self.pending.front() {
+            if let Some(Pending::Calling(command, direction)) = self.pending.pop_front() {
+                self.start_transfer(command, direction);
+            }
+            return;
+        }
         if let Some(Pending::Transfer(transfer)) = self.pending.front_mut()
             && transfer.data == DataState::Waiting
             && !transfer.answered
@@ -238,6 +244,10 @@ impl Dialogue {
     /// The upstream's data port could not be reached. A transfer in flight waits for the
     /// upstream's word: it may have refused the command and closed the port for that.
     pub fn handle_dial_failed(&mut self) {
+        let why = "Can't open data connection: the FTP server's port cannot be reached.";
+        if self.refuse_call(Outcome::UpstreamFailed, Some((425, why))) {
+            return self.pump();
+        }
         self.drop_channel();
         self.fail_transfer(Outcome::UpstreamFailed);
         self.settle();
@@ -299,8 +309,6 @@ impl Dialogue {
 
     pub(super) fn start_transfer(&mut self, command: Command, direction: Direction) {
         if self.channel == Channel::Absent {
-            self.restart = 0;
-            self.announced = None;
             let why = match self.terms.active {
                 true => "Use PASV, EPSV, PORT or EPRT first.",
                 false => "Use PASV or EPSV first.",
@@ -308,6 +316,14 @@ impl Dialogue {
             return self.refuse_transfer(&command, 425, why);
         }
         if self.await_upstream(&command) {
+            return;
+        }
+        if self.channel == Channel::Callback {
+            // First of all, as an upstream that has heard of an upload waits for its bytes, deaf to
+            // ABOR, for as long as it likes.
+            self.channel = Channel::Ready;
+            self.actions.push_back(Action::CallBack);
+            self.pending.push_back(Pending::Calling(command, direction));
             return;
         }
         // lftp announces the whole file also when it resumes an upload.
@@ -331,13 +347,8 @@ impl Dialogue {
             connected: false,
             nudged: false,
         }));
-        match self.channel {
-            Channel::Open => self.handle_data_opened(),
-            Channel::Callback => {
-                self.channel = Channel::Ready;
-                self.actions.push_back(Action::CallBack);
-            }
-            Channel::Absent | Channel::Ready | Channel::Refused => {}
+        if self.channel == Channel::Open {
+            self.handle_data_opened();
         }
     }
 
@@ -345,6 +356,32 @@ impl Dialogue {
     pub(super) fn refuse_transfer(&mut self, command: &Command, code: u16, why: &str) {
         self.audit(command.verb(), command.argument().to_vec(), Outcome::Refused, Some(code));
         self.answer(code, why);
+        self.forget_restart();
+    }
+
+    /// The same for one for which the client is being called; with no reply if the client is gone.
+    /// Says whether there was one.
+    fn refuse_call(&mut self, outcome: Outcome, reply: Option<(u16, &str)>) -> bool {
+        let Some(Pending::Calling(command, _)) = self.pending.front() else { return false };
+        let (verb, path) = (command.verb(), command.argument().to_vec());
+        self.pending.pop_front();
+        self.drop_channel();
+        self.audit(verb, path, outcome, reply.map(|(code, _)| code));
+        if let Some((code, why)) = reply {
+            self.answer(code, why);
+            self.forget_restart();
+        }
+        true
+    }
+
+    /// Has the upstream forget what was said of a transfer that it will not hear of. An offset
+    /// would count for the next one, and write that file at the wrong place.
+    fn forget_restart(&mut self) {
+        self.announced = None;
+        if self.link.is_up() && std::mem::take(&mut self.restart) > 0 {
+            self.pending.push_back(Pending::Nudge);
+            self.actions.push_back(Action::ToUpstream(Line::new(b"REST 0")));
+        }
     }
 
     pub(super) fn handle_transfer_reply(&mut self, reply: Reply) {
@@ -413,6 +450,10 @@ impl Dialogue {
     /// ABOR: what has not been delivered shall not look delivered. Says whether the upstream sees
     /// its data connection reset, which ends the transfer.
     pub(super) fn abort_transfer(&mut self) -> bool {
+        let aborted = Some((426, "Connection closed; transfer aborted."));
+        if self.refuse_call(Outcome::Aborted, aborted) {
+            return true;
+        }
         let Some(Pending::Transfer(transfer)) = self.pending.front() else { return false };
         let reset = match transfer.data {
             DataState::Waiting => transfer.direction != Direction::Upload,
@@ -454,6 +495,9 @@ impl Dialogue {
     /// There will be no data connection: a transfer in flight is answered at once, since the
     /// upstream may wait for minutes before it says so itself.
     pub(super) fn refuse_data(&mut self, outcome: Outcome, why: &str) {
+        if self.refuse_call(outcome, Some((425, why))) {
+            return self.pump();
+        }
         let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else {
             return self.drop_channel();
         };
@@ -536,6 +580,9 @@ impl Dialogue {
     /// Ends the transfer in flight without the upstream's word; `text` goes into a 426 if the
     /// client is there to read it.
     pub(super) fn finish_unanswered(&mut self, outcome: Outcome, text: Option<&str>) {
+        if self.refuse_call(outcome, text.map(|text| (426, text))) {
+            return;
+        }
         let Some(Pending::Transfer(transfer)) = self.pending.front_mut() else { return };
         if transfer.answered {
             return;

@@ -9,10 +9,22 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::PATIENCE;
 use super::servers::{PASSWORD, Server};
 
-/// A control connection.
+/// A control connection, in the clear unless it says otherwise.
 #[derive(Debug)]
-pub(crate) struct Ftp {
-    stream: BufReader<TcpStream>,
+pub(crate) struct Ftp<S = TcpStream> {
+    pub(super) stream: BufReader<S>,
+}
+
+/// What a control connection may run over.
+pub(crate) trait Wire: Read + Write {
+    /// The socket at the bottom.
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Wire for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
 }
 
 /// How a connection ended for its reader.
@@ -67,9 +79,50 @@ impl Ftp {
         ftp
     }
 
+    /// Uploads by `command`, such as `STOR name`, over PASV; gives the final reply.
+    #[track_caller]
+    pub(crate) fn upload(&mut self, command: &str, content: &[u8]) -> Reply {
+        let address = self.pasv();
+        let mut data = self.open(address);
+        let first = self.command(command);
+        if first.code >= 200 {
+            return first;
+        }
+        data.write_all(content).unwrap();
+        finish(data);
+        self.reply()
+    }
+
+    /// Downloads or lists by `command`, such as `RETR name`, over PASV; gives the bytes and the final reply.
+    #[track_caller]
+    pub(crate) fn download(&mut self, command: &str) -> (Vec<u8>, Reply) {
+        let address = self.pasv();
+        let mut data = self.open(address);
+        let first = self.command(command);
+        if first.code >= 200 {
+            return (Vec::new(), first);
+        }
+        let mut content = Vec::new();
+        data.read_to_end(&mut content).unwrap();
+        // Some servers wait for that before they reply.
+        drop(data);
+        (content, self.reply())
+    }
+
+    /// Starts a transfer: its data connection over PASV, its command, its 150.
+    #[track_caller]
+    pub(crate) fn begin(&mut self, command: &str) -> TcpStream {
+        let address = self.pasv();
+        let data = self.open(address);
+        self.command(command).expect(&[150]);
+        data
+    }
+}
+
+impl<S: Wire> Ftp<S> {
     /// Over a connection that is there already; reads the banner.
     #[track_caller]
-    pub(crate) fn over(stream: TcpStream) -> Self {
+    pub(crate) fn over(stream: S) -> Self {
         let mut ftp = Self { stream: BufReader::new(stream) };
         ftp.reply().expect(&[220]);
         ftp
@@ -145,43 +198,15 @@ impl Ftp {
     pub(crate) fn epsv(&mut self) -> SocketAddr {
         let reply = self.command("EPSV").expect(&[229]);
         let port = reply.text.split('|').nth(3).unwrap().parse().unwrap();
-        SocketAddr::new(self.stream.get_ref().peer_addr().unwrap().ip(), port)
+        SocketAddr::new(self.stream().peer_addr().unwrap().ip(), port)
     }
 
     /// A data connection from the control connection's own address.
     #[track_caller]
     pub(crate) fn open(&self, data: SocketAddr) -> TcpStream {
-        let local = self.stream.get_ref().local_addr().unwrap().ip();
+        let local = self.stream().local_addr().unwrap().ip();
         connect(data, Some(local))
             .unwrap_or_else(|error| panic!("cannot connect to {data}: {error}"))
-    }
-
-    /// Uploads by `command`, such as `STOR name`, over PASV; gives the final reply.
-    #[track_caller]
-    pub(crate) fn upload(&mut self, command: &str, content: &[u8]) -> Reply {
-        let address = self.pasv();
-        let mut data = self.open(address);
-        let first = self.command(command);
-        if first.code >= 200 {
-            return first;
-        }
-        data.write_all(content).unwrap();
-        finish(data);
-        self.reply()
-    }
-
-    /// Downloads or lists by `command`, such as `RETR name`, over PASV; gives the bytes and the final reply.
-    #[track_caller]
-    pub(crate) fn download(&mut self, command: &str) -> (Vec<u8>, Reply) {
-        let address = self.pasv();
-        let mut data = self.open(address);
-        let first = self.command(command);
-        if first.code >= 200 {
-            return (Vec::new(), first);
-        }
-        let mut content = Vec::new();
-        data.read_to_end(&mut content).unwrap();
-        (content, self.reply())
     }
 
     /// The reply that ends a transfer: passes over 1yz.
@@ -195,18 +220,21 @@ impl Ftp {
         }
     }
 
-    /// Starts a transfer: its data connection over PASV, its command, its 150.
+    /// Says that the client waits at `to`.
     #[track_caller]
-    pub(crate) fn begin(&mut self, command: &str) -> TcpStream {
-        let address = self.pasv();
-        let data = self.open(address);
-        self.command(command).expect(&[150]);
-        data
+    pub(crate) fn port(&mut self, to: SocketAddr) -> Reply {
+        match to {
+            SocketAddr::V4(four) => {
+                let ([a, b, c, d], [high, low]) = (four.ip().octets(), to.port().to_be_bytes());
+                self.command(&format!("PORT {a},{b},{c},{d},{high},{low}"))
+            }
+            SocketAddr::V6(six) => self.command(&format!("EPRT |2|{}|{}|", six.ip(), to.port())),
+        }
     }
 
     /// The control connection itself.
     pub(crate) fn stream(&self) -> &TcpStream {
-        self.stream.get_ref()
+        self.stream.get_ref().socket()
     }
 
     /// Whether the other side has ended the control connection in order.

@@ -7,6 +7,7 @@ pub(crate) mod certificates;
 pub(crate) mod clients;
 pub(crate) mod dns;
 pub(crate) mod ftp;
+pub(crate) mod ftps;
 pub(crate) mod gateway;
 pub(crate) mod haproxy;
 pub(crate) mod namespace;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,6 +64,7 @@ pub(crate) struct ServerOptions<'a> {
     root: Option<PathBuf>,
     read_only: bool,
     host: Ipv4Addr,
+    ipv6: bool,
     tls: Option<Tls>,
 }
 
@@ -149,6 +150,15 @@ impl<'a> ServerOptions<'a> {
         self
     }
 
+    /// At `::1`, with ports that nobody else has; Apache FtpServer and vsftpd only.
+    pub(crate) fn ipv6(mut self) -> Self {
+        assert!(matches!(self.kind, Kind::ApacheFtpServer | Kind::Vsftpd));
+        self.ipv6 = true;
+        self.port = address::unused_ports();
+        self.passive = format!("{}-{}", self.port + 1, self.port + 15);
+        self
+    }
+
     /// Starts it and waits for its banner.
     pub(crate) fn start(self) -> Server {
         let directory = TempDir::with_prefix("ftpgate-server-").unwrap();
@@ -156,7 +166,10 @@ impl<'a> ServerOptions<'a> {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let root = self.root.clone().unwrap_or_else(|| directory.path().join("root"));
         fs::create_dir_all(&root).unwrap();
-        let host = self.host;
+        let host: IpAddr = match self.ipv6 {
+            true => Ipv6Addr::LOCALHOST.into(),
+            false => self.host.into(),
+        };
         let command = match self.kind {
             Kind::ApacheFtpServer => self.apache_ftpserver(directory.path(), &root, host),
             Kind::ProFtpd => self.proftpd(directory.path(), &root, host),
@@ -185,7 +198,7 @@ impl<'a> ServerOptions<'a> {
     }
 
     /// Its data time-out also limits how long it waits for a data connection that never comes.
-    fn apache_ftpserver(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
+    fn apache_ftpserver(&self, directory: &Path, root: &Path, host: IpAddr) -> Command {
         let users = directory.join("users.properties");
         let (implicit, ssl) = match &self.tls {
             None => (false, String::new()),
@@ -252,7 +265,7 @@ impl<'a> ServerOptions<'a> {
         java
     }
 
-    fn proftpd(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
+    fn proftpd(&self, directory: &Path, root: &Path, host: IpAddr) -> Command {
         let configuration = directory.join("proftpd.conf");
         let users = directory.join("users");
         fs::write(
@@ -297,7 +310,7 @@ impl<'a> ServerOptions<'a> {
         proftpd
     }
 
-    fn pure_ftpd(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
+    fn pure_ftpd(&self, directory: &Path, root: &Path, host: IpAddr) -> Command {
         // It serves nobody whose user id is root's.
         chown(root, Some(NOBODY), Some(NOBODY)).unwrap();
         let users = directory.join("users");
@@ -335,13 +348,14 @@ impl<'a> ServerOptions<'a> {
         pure_ftpd
     }
 
-    fn vsftpd(&self, directory: &Path, root: &Path, host: Ipv4Addr) -> Command {
+    fn vsftpd(&self, directory: &Path, root: &Path, host: IpAddr) -> Command {
         let configuration = directory.join("vsftpd.conf");
         let (low, high) = self.passive.split_once('-').unwrap();
+        let (listen, six) = if self.ipv6 { ("listen_ipv6", "6") } else { ("listen", "") };
         fs::write(
             &configuration,
             format!(
-                "listen=YES\nlisten_address={host}\nlisten_port={PORT}\nbackground=NO\n\
+                "{listen}=YES\nlisten_address{six}={host}\nlisten_port={port}\nbackground=NO\n\
                  anonymous_enable=YES\nno_anon_password=NO\nlocal_enable=NO\nanon_root={root}\n\
                  write_enable=YES\nanon_upload_enable=YES\nanon_mkdir_write_enable=YES\n\
                  anon_other_write_enable=YES\nanon_umask=022\nanon_world_readable_only=NO\n\
@@ -350,6 +364,7 @@ impl<'a> ServerOptions<'a> {
                  secure_chroot_dir={directory}\nconnect_from_port_20=NO\nxferlog_enable=NO\n\
                  pasv_min_port={low}\npasv_max_port={high}\nmax_clients=0\nmax_per_ip=0\n",
                 root = root.display(),
+                port = self.port,
                 directory = directory.display(),
             ),
         )
@@ -389,6 +404,7 @@ impl Server {
             root: None,
             read_only: false,
             host: address::unused(),
+            ipv6: false,
             tls: None,
         }
     }

@@ -248,9 +248,10 @@ fn a_client_in_active_mode_is_connected_to_when_it_transfers() {
         let mut script = offered();
         script.line(line, &["> EPSV"]);
         script.reply("229 (|||5001|)", &["AwaitTransfer(127.0.0.1:51201, 5001)", answer]);
-        script.line("STOR f", &["TransferStarted(Upload)", "> STOR f", "CallBack"]);
+        script.line("STOR f", &["CallBack"]);
+        let started = ["TransferStarted(Upload)", "> STOR f", "Relay(Upload)"];
+        script.event(Dialogue::handle_data_opened, &started);
         script.reply("150 go", &["< 150 go"]);
-        script.event(Dialogue::handle_data_opened, &["Relay(Upload)"]);
         script.event(|dialogue| dialogue.handle_data_ended(1), &["FinishData"]);
         script.reply("226 ok", &["ReleaseData", "Audit(STOR f complete 226)", "< 226 ok"]);
         let again = "< 425 Use PASV, EPSV, PORT or EPRT first.";
@@ -264,13 +265,51 @@ fn a_client_that_cannot_be_reached_is_told_so_and_the_upstream_is_not_left_waiti
     script.line("PORT 127,0,0,1,200,1", &["> EPSV"]);
     let await_transfer = "AwaitTransfer(127.0.0.1:51201, 5001)";
     script.reply("229 (|||5001|)", &[await_transfer, "< 200 PORT command successful."]);
-    script.line("RETR f", &["TransferStarted(Download)", "> RETR f", "CallBack"]);
     let told = "< 425 Can't open data connection: your port cannot be reached.";
-    let expected = ["RefuseData", "Audit(RETR f client-failed 425)", told];
+    script.line("STOR f", &["CallBack"]);
+    let expected = ["ResetData", "Audit(STOR f client-failed 425)", told];
     script.event(Dialogue::handle_client_unreachable, &expected);
-    script.reply("150 go", &[]);
-    script.reply("426 cut", &["ResetData"]);
     script.line("NOOP", &["> NOOP"]);
+}
+
+/// A session whose client is being called for the transfer of that line.
+fn calling(line: &str) -> Script {
+    let mut script = offered();
+    script.line("PORT 127,0,0,1,200,1", &["> EPSV"]);
+    let await_transfer = "AwaitTransfer(127.0.0.1:51201, 5001)";
+    script.reply("229 (|||5001|)", &[await_transfer, "< 200 PORT command successful."]);
+    script.line(line, &["CallBack"]);
+    script
+}
+
+#[test]
+fn a_transfer_for_which_the_client_is_being_called_ends_like_any_other() {
+    let mut script = calling("RETR f");
+    let aborted = "< 426 Connection closed; transfer aborted.";
+    let done = "< 226 ABOR command successful.";
+    script.line("ABOR", &["ResetData", "Audit(RETR f aborted 426)", aborted, done]);
+    script.line("NOOP", &["> NOOP"]);
+
+    let mut script = calling("STOR f");
+    let told = "< 425 Can't open data connection: the FTP server's port cannot be reached.";
+    let expected = ["ResetData", "Audit(STOR f upstream-failed 425)", told];
+    script.event(Dialogue::handle_dial_failed, &expected);
+    script.line("NOOP", &["> NOOP"]);
+
+    let mut script = calling("STOR f");
+    let expected = ["ResetData", "Audit(STOR f client-failed -)", "Close(ClientClosed)"];
+    script.event(Dialogue::handle_client_closed, &expected);
+}
+
+#[test]
+fn an_offset_for_a_transfer_that_the_upstream_does_not_hear_of_is_taken_back() {
+    let mut script = offered();
+    script.line("REST 100", &["> REST 100"]);
+    script.reply("350 ok", &["< 350 ok"]);
+    let why = "< 425 Use PASV, EPSV, PORT or EPRT first.";
+    script.line("STOR f", &["Audit(STOR f refused 425)", why, "> REST 0"]);
+    script.line("NOOP", &[]);
+    script.reply("350 ok", &["> NOOP"]);
 }
 
 #[test]
