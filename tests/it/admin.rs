@@ -139,7 +139,7 @@ fn where_no_node_answers_every_command_says_so_by_69() {
     let server = CannedServer::script().start();
     let mut gateway = Gateway::to_address(server.address).start();
     let socket = socket(&gateway);
-    std::fs::set_permissions(&socket, Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&socket, Permissions::from_mode(0o000)).unwrap();
     for arguments in READING {
         // Root may open everything, unless that is taken from it.
         let mut command = Command::new("setpriv");
