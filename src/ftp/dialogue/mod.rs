@@ -608,9 +608,9 @@ impl Dialogue {
     /// Answers a command or sends it upstream. Read it top to bottom: this is what the gateway
     /// does to FTP; every other verb passes through.
     fn start(&mut self, command: Command) {
-        if self.refuse_lost(&command)
-            || self.refuse_unsecured(&command)
+        if self.refuse_unsecured(&command)
             || self.refuse_ascii(&command)
+            || self.refuse_lost(&command)
         {
             return;
         }
