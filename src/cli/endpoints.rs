@@ -27,7 +27,7 @@ pub(super) fn endpoints(arguments: &Arguments) -> ExitCode {
         match arguments.json {
             true => print_json(&answer),
             false => print(&table(&answer).render()),
-        }
+        };
         Ok(ExitCode::SUCCESS)
     }))
 }

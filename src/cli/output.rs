@@ -106,16 +106,16 @@ impl Table {
     }
 }
 
-/// Prints text with colours if the terminal has them. Whoever reads may have seen enough and
-/// closed the pipe: no reason to complain.
-pub(super) fn print(text: &str) {
+/// Prints text with colours if the terminal has them, and says whether anybody still reads. Whoever
+/// read may have seen enough and closed the pipe: no reason to complain.
+pub(super) fn print(text: &str) -> bool {
     let mut stdout = anstream::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
 }
 
 /// Prints one line of JSON, in which nothing stands raw that a terminal would obey.
-pub(super) fn print_json(value: &Value) {
-    print(&format!("{}\n", one_line(&value.to_string())));
+pub(super) fn print_json(value: &Value) -> bool {
+    print(&format!("{}\n", one_line(&value.to_string())))
 }
 
 /// Text for a terminal: control characters, and those that turn the direction of what stands beside

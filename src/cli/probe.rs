@@ -40,7 +40,7 @@ pub(super) fn probe(arguments: &Arguments) -> ExitCode {
         match arguments.json {
             true => print_json(&answer),
             false => print(&table(&answer).render()),
-        }
+        };
         let ok = answer.get("ok").and_then(Value::as_bool) == Some(true);
         Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }))

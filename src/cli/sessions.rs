@@ -142,15 +142,15 @@ async fn watch(arguments: &ListArguments) -> Result<ExitCode, Trouble> {
                 // Not through what takes colours away: this one is wanted without colours too.
                 let _ = std::io::stdout().write_all(CLEAR.as_bytes());
             }
-            show(&answer, arguments.json)?;
-            if !clears && !arguments.json {
-                print("\n");
+            let apart = if clears || arguments.json { "" } else { "\n" };
+            let is_read = show(&answer, arguments.json)? && print(apart);
+            if is_read {
+                sleep(arguments.interval).await;
             }
-            sleep(arguments.interval).await;
-            Ok(())
+            Ok(is_read)
         };
         tokio::select! {
-            round = round => round?,
+            is_read = round => if !is_read? { return Ok(ExitCode::SUCCESS) },
             _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
         }
     }
@@ -170,7 +170,7 @@ async fn kill(arguments: &KillArguments) -> Result<ExitCode, Trouble> {
     if arguments.json {
         print_json(&json!({ "ended": ended, "failed": failures.collect::<Vec<_>>() }));
     } else {
-        ended.iter().for_each(|id| print(&format!("session {id} is ended\n")));
+        ended.iter().for_each(|id| drop(print(&format!("session {id} is ended\n"))));
         failed.iter().for_each(|(_, error)| complain(error));
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -191,17 +191,16 @@ async fn fetch(node: &Node, filter: &Filter) -> Result<Value, Trouble> {
     Ok(answer)
 }
 
-fn show(answer: &Value, json: bool) -> Result<(), Trouble> {
+/// Says whether anybody still reads.
+fn show(answer: &Value, json: bool) -> Result<bool, Trouble> {
     if json {
-        print_json(answer);
-        return Ok(());
+        return Ok(print_json(answer));
     }
     let list = answer.get("sessions").map(Vec::<Session>::deserialize).unwrap_or(Ok(Vec::new()));
     let list = list.map_err(|error| {
         Trouble::Unavailable(format!("what answers is no ftpgate of this version: {error}"))
     })?;
-    print(&told(&list));
-    Ok(())
+    Ok(print(&told(&list)))
 }
 
 fn told(sessions: &[Session]) -> String {

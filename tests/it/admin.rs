@@ -390,6 +390,12 @@ fn a_watch_goes_on_until_it_is_interrupted() {
         lines.for_each(drop);
         assert_eq!(watch.wait().unwrap().code(), Some(0));
     }
+    // Or until nobody reads it any more.
+    let mut command = ftpgate();
+    command.args(["sessions", "--watch", "--interval", "20ms", "--config"]);
+    let mut watch = command.arg(gateway.configuration()).stdout(Stdio::piped()).spawn().unwrap();
+    drop(watch.stdout.take());
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
 }
 
 #[test]
