@@ -170,7 +170,8 @@ async fn kill(arguments: &KillArguments) -> Result<ExitCode, Trouble> {
     if arguments.json {
         print_json(&json!({ "ended": ended, "failed": failures.collect::<Vec<_>>() }));
     } else {
-        ended.iter().for_each(|id| drop(print(&format!("session {id} is ended\n"))));
+        let told: String = ended.iter().map(|id| format!("session {id} is ended\n")).collect();
+        print(&told);
         failed.iter().for_each(|(_, error)| complain(error));
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

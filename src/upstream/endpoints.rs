@@ -408,6 +408,18 @@ mod tests {
         assert_eq!(there(&endpoints), ["10.2.3.1 healthy", "10.2.3.2@zone-a healthy"]);
 
         assert_eq!(endpoints.snapshot()[1].name().as_deref(), Some("ftp.internal"));
+        for (which, meant) in [
+            ("10.2.3.2", true),
+            ("10.2.3.2:21", true),
+            ("10.2.3.2:990", false),
+            ("10.2.3.1", false),
+            ("FTP.internal", true),
+            ("ftp.internal:21", true),
+            ("ftp", false),
+            ("", false),
+        ] {
+            assert_eq!(endpoints.snapshot()[1].is(which), meant, "{which}");
+        }
 
         let place = session(&endpoints.snapshot()[0], &metrics);
         endpoints.set(0, &[address(3)], None);

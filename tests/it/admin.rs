@@ -16,7 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::canned::CannedServer;
-use crate::harness::ftp::{Ftp, fin};
+use crate::harness::ftp::{End, Ftp, fin, read_to_end};
 use crate::harness::gateway::Gateway;
 use crate::harness::servers::PASSWORD;
 use crate::harness::{PATIENCE, address, bytes, eventually};
@@ -345,6 +345,44 @@ fn a_session_that_is_killed_in_an_upload_leaves_no_complete_file() {
     other.final_reply().expect(&[226]);
     assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap(), 100_000);
     assert_eq!(gateway.audit_line("kept.csv")["outcome"], "complete");
+}
+
+#[test]
+fn a_session_that_is_killed_in_a_download_ends_it_by_reset() {
+    let listener = TcpListener::bind((address::unused(), 2121)).unwrap();
+    let endpoint = listener.local_addr().unwrap();
+    thread::spawn(move || send_some(&listener.accept().unwrap().0));
+    let gateway = Gateway::to_address(endpoint).start();
+    let mut client = log_in(&gateway, "alice");
+    let mut download = client.begin("RETR large.csv");
+    download.read_exact(&mut [0; 1000]).unwrap();
+    run(&gateway, &["sessions", "kill", "1"]).expect(0, "session 1 is ended");
+    assert_eq!(read_to_end(download), (Vec::new(), End::Reset));
+    client.reply().expect(&[426]);
+    client.reply().expect(&[421]);
+    assert_eq!(gateway.audit_line("large.csv")["bytes"], 1000);
+}
+
+/// Sends 1000 bytes of a download, and never the rest.
+fn send_some(mut control: &TcpStream) -> io::Result<()> {
+    let data = TcpListener::bind((control.local_addr()?.ip(), 0))?;
+    let (port, mut open) = (data.local_addr()?.port(), Vec::new());
+    control.write_all(b"220 ready\r\n")?;
+    for line in BufReader::new(control).lines() {
+        let reply = match line?.get(..4) {
+            Some("USER") => "331 password".into(),
+            Some("PASS") => "230 in".into(),
+            Some("EPSV") => format!("229 ok (|||{port}|)"),
+            Some("RETR") => {
+                open.push(data.accept()?.0);
+                open.last_mut().unwrap().write_all(&[7; 1000])?;
+                "150 go".into()
+            }
+            _ => "200 ok".into(),
+        };
+        control.write_all(format!("{reply}\r\n").as_bytes())?;
+    }
+    Ok(())
 }
 
 #[test]
