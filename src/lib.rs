@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`cli`] | one file per subcommand; the only place that prints |
 //! | `demo` | `ftpgate demo`: endpoints, gateways and a self-test in one process (feature `demo`) |
-//! | [`http`] | health and metrics over HTTP, read-only |
+//! | [`http`] | health and metrics over HTTP, read-only; the admin API on a Unix socket |
 //! | [`ha`] | the pair: the role of this node, the lease between the nodes, what steers clients to the active one |
 //! | [`gateway`] | listeners, the session driver, the passive port pool, transfers, the relay, drain |
 //! | [`upstream`] | the endpoints behind the gateway: finding, watching, choosing and reaching them |

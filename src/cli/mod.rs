@@ -2,21 +2,39 @@
 
 mod admin;
 mod check;
+mod completions;
 #[cfg(feature = "demo")]
 mod demo;
+mod endpoints;
+mod node;
+mod output;
+mod probe;
 mod serve;
+mod sessions;
+mod status;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
+/// sysexits(3): no node answers.
+const EX_UNAVAILABLE: u8 = 69;
 /// sysexits(3): the configuration is wrong.
 const EX_CONFIG: u8 = 78;
 
+/// What every subcommand's exit code means.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   refused or failed: no such session, a probe that failed, an order that cannot be carried out
+  2   not understood: see --help
+  69  no node answers at the admin socket, or it may not be opened
+  78  the configuration is wrong";
+
 /// A highly available FTP gateway in front of AWS Transfer Family.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -28,12 +46,32 @@ enum Command {
     Serve(ConfigFile),
     /// Say whether a configuration file will do, and if not, what to change.
     Check(ConfigFile),
+    /// Show the role of a node and why, its pair and its endpoints.
+    #[command(after_help = EXIT_CODES)]
+    Status(status::Arguments),
+    /// List the sessions of a node, or end some.
+    #[command(after_help = EXIT_CODES)]
+    Sessions(sessions::Arguments),
+    /// Show the endpoints of a node, and how long the stages of their probes take.
+    #[command(after_help = EXIT_CODES)]
+    Endpoints(endpoints::Arguments),
+    /// Probe endpoints now, from a node.
+    #[command(after_help = EXIT_CODES)]
+    Probe(probe::Arguments),
     /// Let the peer take over, then refuse new clients; sessions may finish.
+    #[command(after_help = EXIT_CODES)]
     Drain(admin::DrainArguments),
     /// Take clients again after a drain or a failover.
-    Resume(admin::Arguments),
+    #[command(after_help = EXIT_CODES)]
+    Resume(node::NodeArguments),
     /// Let the peer take over, and go on serving who comes here.
-    Failover(admin::Arguments),
+    #[command(after_help = EXIT_CODES)]
+    Failover(node::NodeArguments),
+    /// Print a script that completes subcommands and options in a shell.
+    Completions(completions::CompletionsArguments),
+    /// Print the manual page, or write those of all subcommands.
+    #[command(hide = true)]
+    Man(completions::ManArguments),
     /// Run two gateways before two embedded FTP servers on this machine, to try ftpgate out.
     #[cfg(feature = "demo")]
     Demo(demo::Arguments),
@@ -56,6 +94,14 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(file) => serve::serve(&file.config),
         Command::Check(file) => check::check(&file.config),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::Sessions(arguments) => sessions::sessions(&arguments),
+        Command::Endpoints(arguments) => endpoints::endpoints(&arguments),
+        Command::Probe(arguments) => probe::probe(&arguments),
+        Command::Completions(arguments) => {
+            completions::completions(&arguments, Arguments::command())
+        }
+        Command::Man(arguments) => completions::man(&arguments, Arguments::command()),
         Command::Drain(arguments) => admin::drain(&arguments),
         Command::Resume(arguments) => admin::resume(&arguments),
         Command::Failover(arguments) => admin::fail_over(&arguments),

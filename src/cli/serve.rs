@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::EX_CONFIG;
 use crate::config::{Admin, Config};
-use crate::gateway::{BindError, Gateway, Health};
+use crate::gateway::{BindError, Gateway};
 use crate::ha::Pair;
 use crate::http::{self, admin};
 use crate::observe::audit::AuditLog;
@@ -85,7 +85,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         tokio::spawn(http::serve(listener, metrics, health, pair, closed.clone()));
     }
     if let Some(config) = &config.admin {
-        serve_admin(config, gateway.health(), pair.clone(), closed.clone());
+        serve_admin(config, admin::Node::new(&gateway, pair.clone()), closed.clone());
     }
     pair.run(&tasks, &closed);
     for address in gateway.addresses() {
@@ -109,15 +109,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// A node that cannot be administered still serves.
-fn serve_admin(config: &Admin, health: Health, pair: Pair, closed: CancellationToken) {
+fn serve_admin(config: &Admin, node: admin::Node, closed: CancellationToken) {
     let socket = config.socket.display();
     match admin::bind(&config.socket) {
         Ok(listener) => {
-            tokio::spawn(admin::serve(listener, health, pair, closed));
+            tokio::spawn(admin::serve(listener, node, closed));
         }
         Err(error) => warn!(
             %socket, %error,
-            "no admin socket, so no `ftpgate drain` and `failover`: change admin.socket, or turn it off"
+            "no admin socket, so no `ftpgate status` and `drain`: change admin.socket, or turn it off"
         ),
     }
 }

@@ -106,7 +106,7 @@ pub struct CloudWatch {
     pub interval: Duration,
 }
 
-/// `[admin]`: the socket of `ftpgate failover`, `drain` and `resume`.
+/// `[admin]`: the socket of `ftpgate status`, `sessions`, `drain` and the like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// Where it is; who may open it may use it.

@@ -383,6 +383,24 @@ pub enum Depth {
     RoundTrip,
 }
 
+impl Depth {
+    /// All of them, the shallowest first.
+    pub const ALL: [Self; 6] =
+        [Self::Off, Self::Tcp, Self::Banner, Self::Login, Self::List, Self::RoundTrip];
+
+    /// The word for it in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Tcp => "tcp",
+            Self::Banner => "banner",
+            Self::Login => "login",
+            Self::List => "list",
+            Self::RoundTrip => "round-trip",
+        }
+    }
+}
+
 /// The S3 bucket behind the FTP service.
 #[derive(Debug, Clone)]
 pub struct Bucket {

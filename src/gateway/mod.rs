@@ -12,6 +12,7 @@
 //! | `passive` | the shared passive port pool |
 //! | `protection` | TLS handshakes on data connections |
 //! | `proxy_header` | what a balancer says of whose connection it passes on |
+//! | `registry` | the live sessions, for whoever operates the node |
 //! | `relay` | bytes from one data connection to the other |
 //! | `session` | the driver of one session |
 //! | `transfer` | a session's data connections, stage by stage |
@@ -26,6 +27,7 @@ mod pair;
 mod passive;
 mod protection;
 mod proxy_header;
+mod registry;
 mod relay;
 mod session;
 mod transfer;
@@ -58,6 +60,7 @@ pub use intake::Intake;
 pub use passive::BindError as PassiveBindError;
 use passive::PassivePool;
 use proxy_header::{Balancers, Ends, NoHeader};
+pub use registry::{SessionState, SessionStatus, Sessions, TransferStatus};
 use relay::PipeBudget;
 use session::{Parties, Session, refusal};
 
@@ -106,6 +109,7 @@ struct Shared {
     drain_idle: Duration,
     balancers: Balancers,
     admission: Admission,
+    sessions: Sessions,
     pipes: Arc<PipeBudget>,
     metrics: Metrics,
     audit: AuditLog,
@@ -213,6 +217,7 @@ impl Gateway {
             drain_idle: config.drain.idle,
             balancers: Balancers::new(&config.proxy_protocol),
             admission: Admission::new(&config.limits),
+            sessions: Sessions::default(),
             pipes: Arc::default(),
             metrics,
             audit,
@@ -232,6 +237,16 @@ impl Gateway {
     /// A handle for health answers.
     pub fn health(&self) -> Health {
         Health { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The live sessions.
+    pub fn sessions(&self) -> Sessions {
+        self.shared.sessions.clone()
+    }
+
+    /// What is behind it.
+    pub fn upstream(&self) -> Upstream {
+        self.shared.upstream.clone()
     }
 
     /// The switch for new clients.

@@ -18,6 +18,7 @@ use super::pace::Pace;
 use super::pair;
 use super::protection::Protection;
 use super::proxy_header::Opening;
+use super::registry::Listed;
 use super::transfer::{Callback, DataConnections, DataEvent, Dial};
 use super::{Service, Shared};
 use crate::config::{PassiveAddress, PassiveHost, Timeouts};
@@ -25,11 +26,11 @@ use crate::ftp::command::Command;
 use crate::ftp::dialogue::{Course, DataFailure, DataTarget, Terms, TransferEnd, Waiting};
 use crate::ftp::line::Lines;
 use crate::ftp::reply::Replies;
-use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
+use crate::ftp::{Action, Dialogue, Direction, Outcome, Reply, SessionEnd};
 use crate::observe::audit::Record;
 use crate::observe::log::one_line;
 use crate::observe::metrics::{CONTROL, DATA, HeaderRefusal};
-use crate::tls::{Acceptor, SessionTls, UpstreamTls};
+use crate::tls::{Acceptor, SessionTls, Tls, UpstreamTls};
 use crate::upstream::{Connected, NoEndpoint, Place, SourceCount, UpstreamLink};
 
 /// How long an upstream may take to admit that a transfer has failed, before the session is
@@ -63,6 +64,8 @@ pub(super) struct Session {
     shared: Arc<Shared>,
     service: Arc<Service>,
     parties: Parties,
+    /// Where an operator sees it.
+    listed: Listed,
     /// What the client's TLS connections are made by, once it has begun with TLS.
     tls: Option<SessionTls>,
     endpoint: SocketAddr,
@@ -93,6 +96,8 @@ pub(super) struct Session {
     transfer: Option<(Direction, Instant)>,
     /// A command or reply has come since the timer was last looked at.
     spoke: bool,
+    /// A command has come that the list has not been told of.
+    commanded: bool,
     end: Option<SessionEnd>,
 }
 
@@ -112,6 +117,7 @@ enum Event {
     Connected(Result<Box<Connected>, NoEndpoint>),
     Data(DataEvent),
     Drain,
+    Killed,
     Paced,
     Stop,
     Timeout,
@@ -145,6 +151,8 @@ impl Session {
         };
         client.send(connected.banner.bytes());
         let source = local_ip(&connected.stream);
+        let Parties { session, client: whom, local, .. } = parties;
+        let listed = shared.sessions.enter(session, whom, local, connected.endpoint);
         let (upstream, upstream_tls) =
             upstream_of(connected.stream, connected.tls, shared.lost_after);
         Self {
@@ -153,6 +161,7 @@ impl Session {
             pace: Pace::new(shared.limits.commands_per_second, Instant::now()),
             service,
             parties,
+            listed,
             tls,
             endpoint: connected.endpoint,
             source_count: connected.place.source(),
@@ -170,6 +179,7 @@ impl Session {
             stalled: Stalled::No,
             transfer: None,
             spoke: false,
+            commanded: false,
             end: None,
         }
     }
@@ -193,6 +203,7 @@ impl Session {
                 self.take_lines();
                 continue;
             }
+            self.publish();
             let waiting = self.dialogue.waiting();
             let spoke = std::mem::take(&mut self.spoke);
             timer.run(waiting, spoke, &timeouts, draining.then_some(self.shared.drain_idle));
@@ -221,8 +232,11 @@ impl Session {
                 }
                 Event::Drain => draining = true,
                 Event::Stop => self.dialogue.handle_drain(),
+                Event::Killed => self.dialogue.handle_kill(),
             }
         };
+        // What is left is a farewell.
+        drop(self.listed);
         self.client.part(PARTING_TIMEOUT).await;
         end
     }
@@ -256,6 +270,7 @@ impl Session {
         tokio::select! {
             biased;
             () = stop.cancelled() => Event::Stop,
+            () = self.listed.killed() => Event::Killed,
             () = drain.cancelled(), if !draining => Event::Drain,
             () = timer.expired() => Event::Timeout,
             _ = self.client.stream().readable(), if reads_client => Event::Client,
@@ -266,6 +281,13 @@ impl Session {
             event = self.data.next() => Event::Data(event),
             () = paced => Event::Paced,
         }
+    }
+
+    /// Tells whoever looks on where the session stands.
+    fn publish(&mut self) {
+        let tls = self.client.tls().map(Tls::version).filter(|version| !version.is_empty());
+        let commanded = std::mem::take(&mut self.commanded);
+        self.listed.publish(&self.dialogue, self.endpoint, tls, commanded);
     }
 
     /// Performs everything that the dialogue wants done.
@@ -288,6 +310,9 @@ impl Session {
                 Action::ReservePort(target) => self.reserve(target),
                 Action::TransferStarted(direction) => {
                     self.transfer = Some((direction, Instant::now()));
+                    if let Some(transfer) = self.dialogue.transfer() {
+                        self.listed.begin_transfer(transfer, self.data.progress());
+                    }
                     self.shared.metrics.transfer_started();
                 }
                 Action::AwaitTransfer { to, target } => self.await_transfer(to, target),
@@ -401,7 +426,7 @@ impl Session {
             }
             let Some(line) = self.lines.next_line() else { return };
             self.pace.take(now);
-            self.spoke = true;
+            (self.spoke, self.commanded) = (true, true);
             if let Ok(line) = &line
                 && let Ok(command) = Command::parse(line)
             {
@@ -559,6 +584,8 @@ impl Session {
         let (bytes, duration) = match self.transfer.take() {
             Some((direction, started)) => {
                 let (bytes, duration) = (self.data.bytes(), started.elapsed());
+                let is_file = direction != Direction::Listing;
+                self.listed.end_transfer(bytes, is_file && end.outcome == Outcome::Complete);
                 self.shared.metrics.transfer_ended(direction, end.outcome, bytes, duration);
                 (bytes, duration)
             }

@@ -162,6 +162,11 @@ impl DataConnections {
         };
     }
 
+    /// How far the latest transfer is, for who looks on.
+    pub(super) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
     /// Bytes of the file that the latest transfer has delivered.
     pub(super) fn bytes(&self) -> u64 {
         self.progress.delivered()

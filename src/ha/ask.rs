@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-/// More than any answer of ours has.
+/// More than any answer of ours has, but a list of sessions.
 const LIMIT: usize = 1024 * 1024;
 
 /// What was answered.
@@ -52,6 +52,24 @@ pub async fn ask<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    ask_at_length(stream, method, path, limit, LIMIT).await
+}
+
+/// The same where the answer may have up to `most` bytes.
+///
+/// # Errors
+///
+/// [`AskError`]
+pub async fn ask_at_length<S>(
+    stream: S,
+    method: Method,
+    path: &str,
+    limit: Duration,
+    most: usize,
+) -> Result<Answer, AskError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let exchange = async {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
@@ -61,7 +79,7 @@ where
         request.headers_mut().insert("host", hyper::header::HeaderValue::from_static("ftpgate"));
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), LIMIT).collect().await;
+        let body = Limited::new(response.into_body(), most).collect().await;
         let body = body.map_err(AskError::Cut)?.to_bytes();
         Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or_default() })
     };

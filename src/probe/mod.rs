@@ -78,6 +78,7 @@ pub struct Target {
 struct Probe<'a> {
     prober: &'a Prober,
     target: Target,
+    depth: Depth,
     done: Vec<(Stage, Duration)>,
 }
 
@@ -94,14 +95,14 @@ impl Prober {
         }
     }
 
-    /// Probes one endpoint.
+    /// Probes one endpoint, that deep: mostly `probe.depth`.
     ///
     /// Each stage takes at most `probe.timeout`, and the arrival of the canary `probe.arrival`. A
     /// canary of a failed probe is deleted after that if it can be, for which there is twice
     /// `probe.timeout`. Dropped in the midst of a round trip, a probe leaves its canary to a later
     /// process's sweep.
-    pub async fn probe(&self, target: Target) -> Report {
-        let mut probe = Probe { prober: self, target, done: Vec::new() };
+    pub async fn probe(&self, target: Target, depth: Depth) -> Report {
+        let mut probe = Probe { prober: self, target, depth, done: Vec::new() };
         let failure = probe.run().await.err();
         Report { stages: probe.done, failure }
     }
@@ -109,10 +110,9 @@ impl Prober {
 
 impl Probe<'_> {
     async fn run(&mut self) -> Result<(), Failure> {
-        let Prober { config, .. } = self.prober;
         let connect = greeting::connect(self.target.endpoint, self.target.source);
         let stream = self.stage(Stage::Connect, connect).await?;
-        match config.depth {
+        match self.depth {
             Depth::Off | Depth::Tcp => Ok(()),
             Depth::Banner => {
                 let tls = self.target.tls.clone();
@@ -138,10 +138,10 @@ impl Probe<'_> {
         let Prober { config, .. } = self.prober;
         let target = self.target.clone();
         self.stage(Stage::Login, log_in(self.prober, &target, session)).await?;
-        if config.depth >= Depth::List {
+        if self.depth >= Depth::List {
             self.stage(Stage::List, session.list(&config.directory)).await?;
         }
-        if config.depth >= Depth::RoundTrip {
+        if self.depth >= Depth::RoundTrip {
             self.round_trip(session).await?;
         }
         Ok(())

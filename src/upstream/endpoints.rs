@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus::IntGauge;
 use serde::Serialize;
@@ -71,6 +71,8 @@ struct Known {
     health: Health,
     /// How long each stage of its latest probe took.
     stages: Vec<(&'static str, Duration)>,
+    /// When that was.
+    probed: Option<SystemTime>,
 }
 
 /// One session's place at an endpoint, and one connection of its source address.
@@ -86,6 +88,8 @@ pub struct Place {
 pub struct EndpointStatus {
     /// Its control port.
     pub address: SocketAddr,
+    /// The name that led there, if one did.
+    pub name: Option<String>,
     /// Its availability zone, if known.
     pub zone: Option<String>,
     /// "initial", "healthy", "unhealthy" or "draining".
@@ -96,6 +100,8 @@ pub struct EndpointStatus {
     pub sessions: usize,
     /// How long each stage of its latest probe took, in seconds.
     pub stages: BTreeMap<&'static str, f64>,
+    /// When that probe ended, in RFC 3339.
+    pub probed: Option<String>,
 }
 
 impl EndpointStatus {
@@ -214,7 +220,7 @@ impl Endpoint {
         let metrics = table.metrics.clone();
         metrics.endpoint_added(address);
         let health = Health::new(table.probed);
-        let known = Known { zone: None, name: None, health, stages: Vec::new() };
+        let known = Known { zone: None, name: None, health, stages: Vec::new(), probed: None };
         let endpoint = Self {
             address,
             known: Mutex::new(known),
@@ -238,6 +244,15 @@ impl Endpoint {
     /// The name that led here, if one did; the first one of the configuration.
     pub(super) fn name(&self) -> Option<Arc<str>> {
         lock(&self.known).name.clone()
+    }
+
+    /// Whether an operator means this one: by its address, with or without the port, or its name.
+    pub(super) fn is(&self, which: &str) -> bool {
+        // As the configuration has it.
+        let host = which.strip_suffix(&format!(":{}", self.address.port())).unwrap_or(which);
+        which.parse() == Ok(self.address)
+            || which.parse() == Ok(self.address.ip())
+            || self.name().is_some_and(|name| name.eq_ignore_ascii_case(host))
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -269,7 +284,9 @@ impl Endpoint {
 
     /// How long each stage of a probe took.
     pub(super) fn set_stages(&self, stages: Vec<(&'static str, Duration)>) {
-        lock(&self.known).stages = stages;
+        let mut known = lock(&self.known);
+        known.stages = stages;
+        known.probed = Some(SystemTime::now());
     }
 
     fn show(&self) {
@@ -307,6 +324,7 @@ impl Endpoint {
         let known = lock(&self.known);
         EndpointStatus {
             address: self.address,
+            name: known.name.as_deref().map(Into::into),
             zone: known.zone.as_deref().map(Into::into),
             state: state.as_str(),
             reason,
@@ -314,6 +332,7 @@ impl Endpoint {
             stages: (known.stages.iter())
                 .map(|(stage, duration)| (*stage, duration.as_secs_f64()))
                 .collect(),
+            probed: known.probed.map(|time| humantime::format_rfc3339_millis(time).to_string()),
         }
     }
 }
@@ -389,6 +408,18 @@ mod tests {
         assert_eq!(there(&endpoints), ["10.2.3.1 healthy", "10.2.3.2@zone-a healthy"]);
 
         assert_eq!(endpoints.snapshot()[1].name().as_deref(), Some("ftp.internal"));
+        for (which, meant) in [
+            ("10.2.3.2", true),
+            ("10.2.3.2:21", true),
+            ("10.2.3.2:990", false),
+            ("10.2.3.1", false),
+            ("FTP.internal", true),
+            ("ftp.internal:21", true),
+            ("ftp", false),
+            ("", false),
+        ] {
+            assert_eq!(endpoints.snapshot()[1].is(which), meant, "{which}");
+        }
 
         let place = session(&endpoints.snapshot()[0], &metrics);
         endpoints.set(0, &[address(3)], None);

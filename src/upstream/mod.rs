@@ -48,6 +48,7 @@ use discovery::{Discovery, Name, zone_of};
 use endpoints::{Endpoint, Endpoints};
 pub use endpoints::{EndpointStatus, Place};
 pub use health::State;
+pub use probing::{NotProbed, Probed, ProbedStage};
 use source::Sources;
 pub use source::{SourceCount, SourceError, SourceUse};
 use zone::Zone;

@@ -13,6 +13,7 @@
 )]
 
 mod active;
+mod admin;
 mod ascii;
 mod choice;
 mod discovery;

@@ -51,7 +51,7 @@ use resume::{Link, Memory};
 use security::Protection;
 pub use security::Security;
 use transfer::Transfer;
-pub use transfer::{Course, DataFailure, Outcome, TransferEnd};
+pub use transfer::{Course, DataFailure, InFlight, Outcome, TransferEnd};
 
 /// Commands that may wait for their turn before no more are read; more than any client pipelines.
 const QUEUE_LIMIT: usize = 64;
@@ -235,6 +235,8 @@ pub enum SessionEnd {
     HandshakeTimeout,
     /// No command for the idle time-out.
     IdleTimeout,
+    /// An operator ended it.
+    Killed,
     /// No login for the login time-out.
     LoginTimeout,
     /// The client sent something in the clear behind AUTH.
@@ -253,11 +255,12 @@ pub enum SessionEnd {
 
 impl SessionEnd {
     /// All of them, for metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ClientClosed,
         Self::Drained,
         Self::HandshakeTimeout,
         Self::IdleTimeout,
+        Self::Killed,
         Self::LoginTimeout,
         Self::PlaintextBehindAuth,
         Self::ProtocolError,
@@ -274,6 +277,7 @@ impl SessionEnd {
             Self::Drained => "drained",
             Self::HandshakeTimeout => "handshake-timeout",
             Self::IdleTimeout => "idle-timeout",
+            Self::Killed => "killed",
             Self::LoginTimeout => "login-timeout",
             Self::PlaintextBehindAuth => "plaintext-behind-auth",
             Self::ProtocolError => "protocol-error",
@@ -512,6 +516,11 @@ impl Dialogue {
         self.give_up(SessionEnd::Drained, "This gateway is stopping; please connect again.");
     }
 
+    /// An operator ends this session and no other.
+    pub fn handle_kill(&mut self) {
+        self.give_up(SessionEnd::Killed, "This session was ended by the operator.");
+    }
+
     /// What to do next; nothing when all is done until the next event.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
@@ -552,6 +561,19 @@ impl Dialogue {
     /// Whether nothing is in flight: neither a command nor a transfer.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.queue.is_empty()
+    }
+
+    /// Whether the client has logged in.
+    pub fn is_logged_in(&self) -> bool {
+        self.logged_in
+    }
+
+    /// The transfer in flight, if there is one.
+    pub fn transfer(&self) -> Option<InFlight<'_>> {
+        match self.pending.front() {
+            Some(Pending::Transfer(transfer)) => Some(transfer.shown(self.protection.private)),
+            _ => None,
+        }
     }
 
     /// Whether a transfer command is in flight.
@@ -732,7 +754,7 @@ impl Dialogue {
             return;
         }
         let outcome = match end {
-            SessionEnd::Drained => Outcome::GatewayFailed,
+            SessionEnd::Drained | SessionEnd::Killed => Outcome::GatewayFailed,
             _ => Outcome::UpstreamFailed,
         };
         self.finish_unanswered(outcome, Some(&format!("Transfer aborted. {why}")));

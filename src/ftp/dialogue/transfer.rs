@@ -110,6 +110,21 @@ pub struct Course {
     pub private: bool,
 }
 
+/// What can be told of a transfer while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InFlight<'a> {
+    /// RETR, STOR, STOU, APPE, LIST, NLST or MLSD.
+    pub verb: Verb,
+    /// Its argument, raw.
+    pub path: &'a [u8],
+    /// From whom to whom.
+    pub direction: Direction,
+    /// With line ends translated.
+    pub ascii: bool,
+    /// Within TLS at the client's end.
+    pub private: bool,
+}
+
 /// A transfer command in flight.
 #[derive(Debug)]
 pub(super) struct Transfer {
@@ -154,6 +169,12 @@ pub(super) enum DataState {
 }
 
 impl Transfer {
+    /// What an operator is told of it.
+    pub(super) fn shown(&self, private: bool) -> InFlight<'_> {
+        let Self { verb, path, direction, ascii, .. } = self;
+        InFlight { verb: *verb, path, direction: *direction, ascii: *ascii, private }
+    }
+
     pub(super) fn waiting(&self) -> Waiting {
         match self.data {
             DataState::Failed if self.connected && !self.nudged => Waiting::Nudge,

@@ -511,6 +511,20 @@ fn time_outs_say_421() {
             "Close(Drained)",
         ],
     );
+    let mut script = Script::transferring("STOR f", "Upload");
+    let running = script.dialogue.transfer().unwrap();
+    assert_eq!((running.verb, running.path), (Verb::Stor, &b"f"[..]));
+    script.event(
+        Dialogue::handle_kill,
+        &[
+            "ResetData",
+            "Audit(STOR f gateway-failed 426)",
+            "< 426 Transfer aborted. This session was ended by the operator.",
+            "< 421 This session was ended by the operator.",
+            "Close(Killed)",
+        ],
+    );
+    assert_eq!(script.dialogue.transfer(), None);
 }
 
 #[test]

@@ -1,0 +1,384 @@
+//! The live sessions of this node, for whoever operates it.
+//!
+//! A session's task owns all its state and only publishes here what has changed, after each
+//! command and each reply: it takes the lock of its own entry for some stores, never across an
+//! await, and shares that lock with nobody but a reader of the list. Bytes on their way are not
+//! published at all: a reader looks at the transfer's own counter.
+//!
+//! There are never more entries than `limits.sessions`, and an idle one takes some 300 bytes.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use super::relay::Progress;
+use crate::ftp::Direction;
+use crate::ftp::dialogue::{Dialogue, InFlight};
+
+/// Bytes of a user's name that are kept: no real one is longer, and a client may send 4 KiB.
+const USER: usize = 256;
+
+/// The list; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Sessions {
+    by_id: Arc<Mutex<HashMap<u64, Arc<Entry>>>>,
+}
+
+/// What is known of one session. The names of the fields are those of the admin API.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SessionStatus {
+    /// Its number on this node since it started, as in the log and the audit log.
+    pub id: u64,
+    /// The client's side of its control connection.
+    pub client: SocketAddr,
+    /// Where the client connected to.
+    pub listener: SocketAddr,
+    /// The argument of the last USER, as it came; what is no UTF-8 as U+FFFD.
+    pub user: Option<String>,
+    /// The endpoint that it is at, or was at when its upstream connection was lost.
+    pub endpoint: SocketAddr,
+    /// The version of TLS on the control connection, "1.2" or "1.3".
+    pub tls: Option<&'static str>,
+    /// When it began, in RFC 3339.
+    #[serde(serialize_with = "rfc3339")]
+    pub since: SystemTime,
+    /// What it does.
+    pub state: SessionState,
+    /// When the latest command came.
+    #[serde(serialize_with = "rfc3339_if_any")]
+    pub last_command: Option<SystemTime>,
+    /// Files that were moved whole.
+    pub files: u64,
+    /// Bytes of all its transfers, the current one and listings included.
+    pub bytes: u64,
+    /// The transfer that runs.
+    pub transfer: Option<TransferStatus>,
+}
+
+/// What a session does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionState {
+    /// The client has not logged in yet.
+    Login,
+    /// It waits for the client's next command.
+    Idle,
+    /// A command is being answered.
+    Command,
+    /// A transfer runs.
+    Transfer,
+}
+
+/// A transfer that runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TransferStatus {
+    /// RETR, STOR, STOU, APPE, LIST, NLST or MLSD.
+    pub verb: &'static str,
+    /// Its argument, as it came; what is no UTF-8 as U+FFFD.
+    pub path: String,
+    /// "upload", "download" or "listing".
+    pub direction: &'static str,
+    /// Bytes that have reached their receiver's socket so far.
+    pub bytes: u64,
+    /// When its command went upstream.
+    #[serde(serialize_with = "rfc3339")]
+    pub since: SystemTime,
+    /// Whether line ends are translated.
+    pub ascii: bool,
+    /// Whether the client's data connection is to be encrypted.
+    pub tls: bool,
+}
+
+/// One session in the list. It is there until this is dropped.
+#[derive(Debug)]
+pub(super) struct Listed {
+    sessions: Sessions,
+    entry: Arc<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    client: SocketAddr,
+    listener: SocketAddr,
+    since: SystemTime,
+    kill: Notify,
+    news: Mutex<News>,
+}
+
+/// What changes in a session's life.
+#[derive(Debug)]
+struct News {
+    /// The first bytes of it; empty before USER.
+    user: Box<[u8]>,
+    endpoint: SocketAddr,
+    tls: Option<&'static str>,
+    state: SessionState,
+    last_command: Option<SystemTime>,
+    files: u64,
+    bytes: u64,
+    transfer: Option<Box<Current>>,
+}
+
+/// A transfer that runs.
+#[derive(Debug)]
+struct Current {
+    verb: &'static str,
+    path: Box<[u8]>,
+    direction: Direction,
+    since: SystemTime,
+    ascii: bool,
+    private: bool,
+    progress: Arc<Progress>,
+}
+
+// === impl Sessions ===
+
+impl Sessions {
+    /// All of them, in the order in which they came. Each is as it was at one instant, though not
+    /// all at the same.
+    pub fn list(&self) -> Vec<SessionStatus> {
+        // Only the handles are taken under the lock that sessions need to come and go.
+        let mut entries: Vec<_> = self.lock().values().cloned().collect();
+        entries.sort_unstable_by_key(|entry| entry.id);
+        entries.iter().map(|entry| entry.status()).collect()
+    }
+
+    /// How many there are, and how many transfers run.
+    pub fn count(&self) -> (usize, usize) {
+        let entries: Vec<_> = self.lock().values().cloned().collect();
+        let transfers = entries.iter().filter(|entry| lock(&entry.news).transfer.is_some());
+        (entries.len(), transfers.count())
+    }
+
+    /// Whether it is in the list.
+    pub fn contains(&self, id: u64) -> bool {
+        self.lock().contains_key(&id)
+    }
+
+    /// Asks a session to end: its transfer is reset, its client is told 421. False if there is no
+    /// such session.
+    pub fn kill(&self, id: u64) -> bool {
+        let entry = self.lock().get(&id).cloned();
+        if let Some(entry) = &entry {
+            entry.kill.notify_one();
+        }
+        entry.is_some()
+    }
+
+    /// Takes a session into the list.
+    pub(super) fn enter(
+        &self,
+        id: u64,
+        client: SocketAddr,
+        listener: SocketAddr,
+        endpoint: SocketAddr,
+    ) -> Listed {
+        let news = News {
+            user: Box::default(),
+            endpoint,
+            tls: None,
+            state: SessionState::Login,
+            last_command: None,
+            files: 0,
+            bytes: 0,
+            transfer: None,
+        };
+        let entry = Arc::new(Entry {
+            id,
+            client,
+            listener,
+            since: SystemTime::now(),
+            kill: Notify::new(),
+            news: Mutex::new(news),
+        });
+        self.lock().insert(id, Arc::clone(&entry));
+        Listed { sessions: self.clone(), entry }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
+        lock(&self.by_id)
+    }
+}
+
+// === impl Listed ===
+
+impl Listed {
+    /// Says where the session stands now; `commanded` if a command has come since.
+    pub(super) fn publish(
+        &self,
+        dialogue: &Dialogue,
+        endpoint: SocketAddr,
+        tls: Option<&'static str>,
+        commanded: bool,
+    ) {
+        let now = commanded.then(SystemTime::now);
+        let user = dialogue.user();
+        let user = user.get(..USER).unwrap_or(user);
+        let mut news = lock(&self.entry.news);
+        if *news.user != *user {
+            news.user = user.into();
+        }
+        (news.endpoint, news.tls) = (endpoint, tls);
+        news.last_command = now.or(news.last_command);
+        news.state = match dialogue {
+            _ if news.transfer.is_some() => SessionState::Transfer,
+            dialogue if !dialogue.is_logged_in() => SessionState::Login,
+            dialogue if dialogue.is_idle() => SessionState::Idle,
+            _ => SessionState::Command,
+        };
+    }
+
+    /// A transfer begins.
+    pub(super) fn begin_transfer(&self, transfer: InFlight<'_>, progress: &Arc<Progress>) {
+        let InFlight { verb, path, direction, ascii, private } = transfer;
+        let current = Box::new(Current {
+            verb: verb.as_str(),
+            path: path.into(),
+            direction,
+            since: SystemTime::now(),
+            ascii,
+            private,
+            progress: Arc::clone(progress),
+        });
+        let mut news = lock(&self.entry.news);
+        news.transfer = Some(current);
+        news.state = SessionState::Transfer;
+    }
+
+    /// It has ended, with so many bytes moved; `whole` if they are a whole file.
+    pub(super) fn end_transfer(&self, bytes: u64, whole: bool) {
+        let mut news = lock(&self.entry.news);
+        news.transfer = None;
+        news.bytes += bytes;
+        news.files += u64::from(whole);
+        news.state = SessionState::Command;
+    }
+
+    /// Resolves when an operator wants the session to end.
+    pub(super) async fn killed(&self) {
+        self.entry.kill.notified().await;
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.sessions.lock().remove(&self.entry.id);
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn status(&self) -> SessionStatus {
+        let news = lock(&self.news);
+        let transfer = news.transfer.as_ref().map(|current| TransferStatus {
+            verb: current.verb,
+            path: String::from_utf8_lossy(&current.path).into_owned(),
+            direction: current.direction.as_str(),
+            bytes: current.progress.delivered(),
+            since: current.since,
+            ascii: current.ascii,
+            tls: current.private,
+        });
+        let user = (!news.user.is_empty()).then(|| String::from_utf8_lossy(&news.user));
+        SessionStatus {
+            id: self.id,
+            client: self.client,
+            listener: self.listener,
+            user: user.map(Into::into),
+            endpoint: news.endpoint,
+            tls: news.tls,
+            since: self.since,
+            state: news.state,
+            last_command: news.last_command,
+            files: news.files,
+            bytes: news.bytes + transfer.as_ref().map_or(0, |transfer| transfer.bytes),
+            transfer,
+        }
+    }
+}
+
+fn rfc3339<S: serde::Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&humantime::format_rfc3339_millis(*time))
+}
+
+fn rfc3339_if_any<S: serde::Serializer>(
+    time: &Option<SystemTime>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => rfc3339(time, to),
+        None => to.serialize_none(),
+    }
+}
+
+/// A poisoned lock holds what it held: nothing fails in the middle of a change here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ftp::command::Verb;
+
+    fn enter(sessions: &Sessions, id: u64) -> Listed {
+        let at = |last: u8, port| SocketAddr::from(([192, 0, 2, last], port));
+        sessions.enter(id, at(1, 40_000), at(2, 21), at(3, 21))
+    }
+
+    #[test]
+    fn sessions_are_listed_in_order_while_they_last() {
+        let sessions = Sessions::default();
+        let (second, first) = (enter(&sessions, 9), enter(&sessions, 4));
+        let ids = || sessions.list().iter().map(|session| session.id).collect::<Vec<_>>();
+        assert_eq!(ids(), [4, 9]);
+        drop(first);
+        assert_eq!((ids(), sessions.count()), (vec![9], (1, 0)));
+        assert!(sessions.contains(9) && !sessions.contains(4) && !sessions.kill(4));
+        drop(second);
+        assert!(sessions.list().is_empty());
+    }
+
+    #[test]
+    fn a_transfer_counts_while_it_runs_and_after() {
+        let sessions = Sessions::default();
+        let session = enter(&sessions, 1);
+        let progress = Arc::<Progress>::default();
+        let (verb, direction) = (Verb::Stor, Direction::Upload);
+        let transfer =
+            InFlight { verb, path: b"a\x1b\xff", direction, ascii: true, private: false };
+        session.begin_transfer(transfer, &progress);
+        assert_eq!(sessions.count(), (1, 1));
+        let running = sessions.list().remove(0);
+        assert_eq!(running.state, SessionState::Transfer);
+        assert_eq!(running.transfer.unwrap().path, "a\u{1b}\u{fffd}");
+        session.end_transfer(7, true);
+        session.end_transfer(3, false);
+        let ended = sessions.list().remove(0);
+        assert_eq!((ended.files, ended.bytes, ended.transfer), (1, 10, None));
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_killed_before_it_looks_is_killed_all_the_same() {
+        let sessions = Sessions::default();
+        let (one, other) = (enter(&sessions, 1), enter(&sessions, 2));
+        assert!(sessions.kill(1) && sessions.kill(1));
+        one.killed().await;
+        tokio::select! {
+            biased;
+            () = other.killed() => panic!("nobody asked for that"),
+            () = std::future::ready(()) => {}
+        }
+    }
+
+    #[test]
+    fn an_idle_session_costs_some_hundred_bytes() {
+        assert!(size_of::<Entry>() <= 320, "{}", size_of::<Entry>());
+    }
+}

@@ -1,0 +1,204 @@
+//! The admin socket: what an operator sees and changes of a node. Who may open it may use it.
+//!
+//! | route | what it does |
+//! |---|---|
+//! | `GET /status` | the same JSON as `/readyz`, always with 200, and with `version`, `since`, `sessions`, `transfers` |
+//! | `GET /sessions` | the live sessions |
+//! | `DELETE /sessions/{id}` | ends one: its transfer is reset, its client is told 421 |
+//! | `GET /endpoints` | the endpoints, with the stages of the latest probe of each |
+//! | `POST /probe`, `POST /probe/{endpoint}` | probes all endpoints, or those of that address or name, now |
+//! | `POST /drain`, `POST /drain/force` | [`Pair::drain`] |
+//! | `POST /resume` | [`Pair::resume`] |
+//! | `POST /failover` | [`Pair::fail_over`] |
+//!
+//! Every answer is one JSON object. What was asked for in vain is answered by its `error`, one line
+//! for people: 409 for an order that is refused, 404 for a session, endpoint or route that there is
+//! not, 405 for another method than those above, 400 for a number or depth that is none. An order
+//! that was carried out is answered by its `done`, likewise.
+//!
+//! Times are in RFC 3339, UTC, durations in seconds, sizes in bytes. A field of which nothing is
+//! known is null. Later releases may add fields and routes, and change none.
+//!
+//! `GET /sessions`:
+//!
+//! | field | what it is |
+//! |---|---|
+//! | `node` | this node's name |
+//! | `sessions[]` | [`SessionStatus`](crate::gateway::SessionStatus): those with an upstream connection, or that had one, in the order in which they came |
+//! | `.id` | the number, as in logs and the audit log |
+//! | `.client`, `.listener`, `.endpoint` | addresses with ports; the endpoint is the last one that it had |
+//! | `.user` | the argument of the last USER, its first 256 bytes |
+//! | `.tls` | version of TLS on the client's control connection |
+//! | `.since`, `.last_command` | times |
+//! | `.state` | `login`, `idle`, `command`, `transfer` |
+//! | `.files`, `.bytes` | files that were moved whole; bytes of all transfers so far, also of listings |
+//! | `.transfer` | what runs now, or null: `verb`, `path`, `direction` (`upload`, `download`, `listing`), `bytes`, `since`, `ascii`, `tls` |
+//!
+//! `GET /endpoints`: `node`, and `endpoints[]` with `address`, `name`, `zone`, `state` (`initial`, `healthy`,
+//! `unhealthy`, `draining`), `reason`, `sessions`, `stages` (seconds by stage of the latest probe), `probed`
+//! (when that was).
+//!
+//! `POST /probe?depth=login`: the depth is one of `tcp`, `banner`, `login`, `list`, `round-trip`. Without it
+//! the probe is the ordinary one, and counts for the endpoint's health; with it, it never does. The answer
+//! comes when all probes are done: `node`, `ok` (of all), and `results[]` with `endpoint`, `name`, `zone`,
+//! `depth`, `ok`, `counted`, and `stages[]` up to the first that failed, with `stage`, `ok`, `seconds`,
+//! `reason`.
+
+mod sessions;
+mod upstream;
+
+use std::fs::{DirBuilder, Permissions, remove_file, set_permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use serde::Serialize;
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::{Report, json, report};
+use crate::gateway::{Gateway, Health, Sessions};
+use crate::ha::{Done, OrderError, Pair};
+use crate::upstream::Upstream;
+
+/// The owner and the group.
+const SOCKET_MODE: u32 = 0o660;
+/// The directory of the socket, if it has to be made.
+const DIRECTORY_MODE: u32 = 0o750;
+
+/// What the admin socket shows and changes.
+#[derive(Debug, Clone)]
+pub struct Node {
+    health: Health,
+    pair: Pair,
+    sessions: Sessions,
+    upstream: Upstream,
+    since: SystemTime,
+}
+
+impl Node {
+    /// A node that has just started.
+    pub fn new(gateway: &Gateway, pair: Pair) -> Self {
+        let (health, since) = (gateway.health(), SystemTime::now());
+        Self { health, pair, sessions: gateway.sessions(), upstream: gateway.upstream(), since }
+    }
+
+    fn name(&self) -> String {
+        self.pair.status().node
+    }
+}
+
+/// What a node says of itself to who may ask more.
+#[derive(Serialize)]
+struct FullReport {
+    version: &'static str,
+    since: String,
+    /// How many there are.
+    sessions: usize,
+    transfers: usize,
+    #[serde(flatten)]
+    report: Report,
+}
+
+/// Makes the socket, and its directory if need be. One that a killed process has left is replaced.
+///
+/// Must be called within a Tokio runtime.
+///
+/// # Errors
+///
+/// If it cannot be made, or a running process listens there.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another ftpgate listens there"));
+    }
+    match remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+    Ok(listener)
+}
+
+/// Serves until `shutdown` is cancelled.
+pub async fn serve(listener: UnixListener, node: Node, shutdown: CancellationToken) {
+    let router = Router::new()
+        .route("/status", get(status))
+        .route("/sessions", get(sessions::list))
+        .route("/sessions/{id}", delete(sessions::kill))
+        .route("/endpoints", get(upstream::list))
+        .route("/probe", post(upstream::probe_all))
+        .route("/probe/{endpoint}", post(upstream::probe))
+        .route("/drain", post(drain))
+        .route("/drain/force", post(drain_by_force))
+        .route("/resume", post(resume))
+        .route("/failover", post(fail_over))
+        .fallback(unknown)
+        .method_not_allowed_fallback(unfit)
+        .with_state(node);
+    tokio::select! {
+        result = axum::serve(listener, router).into_future() => if let Err(error) = result {
+            error!(%error, "the admin socket ended");
+        },
+        () = shutdown.cancelled() => {}
+    }
+}
+
+async fn status(State(node): State<Node>) -> Response {
+    let (sessions, transfers) = node.sessions.count();
+    let report = FullReport {
+        version: env!("CARGO_PKG_VERSION"),
+        since: humantime::format_rfc3339_millis(node.since).to_string(),
+        sessions,
+        transfers,
+        report: report(&node.health, &node.pair),
+    };
+    json(StatusCode::OK, &report)
+}
+
+async fn drain(State(node): State<Node>) -> Response {
+    answer(node.pair.drain(false).await)
+}
+
+async fn drain_by_force(State(node): State<Node>) -> Response {
+    answer(node.pair.drain(true).await)
+}
+
+async fn resume(State(node): State<Node>) -> Response {
+    answer(node.pair.resume())
+}
+
+async fn fail_over(State(node): State<Node>) -> Response {
+    answer(node.pair.fail_over().await)
+}
+
+async fn unknown(uri: Uri) -> Response {
+    refuse(StatusCode::NOT_FOUND, &format!("this node knows no {}", uri.path()))
+}
+
+async fn unfit(uri: Uri) -> Response {
+    let why = format!("{} does not take this method", uri.path());
+    refuse(StatusCode::METHOD_NOT_ALLOWED, &why)
+}
+
+fn answer(result: Result<Done, OrderError>) -> Response {
+    match result {
+        Ok(done) => json(StatusCode::OK, &done),
+        Err(error) => refuse(StatusCode::CONFLICT, &error.to_string()),
+    }
+}
+
+fn refuse(status: StatusCode, why: &str) -> Response {
+    json(status, &serde_json::json!({ "error": why }))
+}
