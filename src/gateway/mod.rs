@@ -15,6 +15,7 @@
 //! | `registry` | the live sessions, for whoever operates the node |
 //! | `relay` | bytes from one data connection to the other |
 //! | `session` | the driver of one session |
+//! | `timer` | which time-out a session is under |
 //! | `transfer` | a session's data connections, stage by stage |
 
 mod admission;
@@ -30,6 +31,7 @@ mod proxy_header;
 mod registry;
 mod relay;
 mod session;
+mod timer;
 mod transfer;
 
 use std::collections::HashMap;

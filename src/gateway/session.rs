@@ -1,46 +1,38 @@
 //! The session driver: one task that owns both control connections and the data connections,
 //! feeds [`Dialogue`] with what happens and performs what it says. It decides nothing itself.
+//! What concerns its data connections is in `data`.
+
+mod data;
 
 use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::task::coop::consume_budget;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::control::{Control, Read};
 use super::pace::Pace;
-use super::pair;
-use super::protection::Protection;
 use super::proxy_header::Opening;
 use super::registry::Listed;
-use super::transfer::{Callback, DataConnections, DataEvent, Dial};
+use super::timer::Timer;
+use super::transfer::{DataConnections, DataEvent};
 use super::{Service, Shared};
-use crate::config::{PassiveAddress, PassiveHost, Timeouts};
 use crate::ftp::command::Command;
-use crate::ftp::dialogue::{Course, DataFailure, DataTarget, Terms, TransferEnd, Waiting};
+use crate::ftp::dialogue::{Terms, Waiting};
 use crate::ftp::line::Lines;
 use crate::ftp::reply::Replies;
-use crate::ftp::{Action, Dialogue, Direction, Outcome, Reply, SessionEnd};
-use crate::observe::audit::Record;
+use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::log::one_line;
-use crate::observe::metrics::{CONTROL, DATA, HeaderRefusal};
+use crate::observe::metrics::{CONTROL, HeaderRefusal};
 use crate::tls::{Acceptor, SessionTls, Tls, UpstreamTls};
 use crate::upstream::{Connected, NoEndpoint, Place, SourceCount, UpstreamLink};
 
-/// How long an upstream may take to admit that a transfer has failed, before the session is
-/// given up: it may be waiting for a data connection that will not come.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an upstream may keep silent after a broken transfer before it is asked by NOOP.
-const NUDGE_AFTER: Duration = Duration::from_secs(1);
-/// How long to pause before an upstream without a free passive port is asked again; twice as long
-/// each time.
-const PASSIVE_RETRY: Duration = Duration::from_millis(100);
 /// How often a client's control connection is read to find its end at once.
 const READS_AT_ONCE: usize = 64;
 /// How long a last reply may take to arrive.
@@ -493,123 +485,6 @@ impl Session {
             }
         }
     }
-
-    fn take_data(&mut self, event: DataEvent) {
-        debug!(?event, "data");
-        if matches!(event, DataEvent::Ended | DataEvent::Failed(_))
-            && let Some((version, resumed)) = self.data.client_tls()
-        {
-            self.shared.metrics.tls_handshake(DATA, version, resumed);
-        }
-        match event {
-            DataEvent::PortReserved(port) => {
-                let address = SocketAddr::new(self.shared.advertised(&self.parties), port);
-                self.dialogue.handle_port_reserved(address);
-            }
-            DataEvent::PortsExhausted => {
-                self.shared.metrics.passive_exhausted();
-                self.dialogue.handle_ports_exhausted();
-            }
-            DataEvent::ClientUnreachable => self.dialogue.handle_client_unreachable(),
-            DataEvent::Expired => {
-                self.shared.metrics.passive_expired();
-                self.dialogue.handle_reservation_expired();
-            }
-            DataEvent::DialFailed => self.dialogue.handle_dial_failed(),
-            DataEvent::Opened => self.dialogue.handle_data_opened(),
-            DataEvent::Refused => self.dialogue.handle_data_refused(),
-            DataEvent::Ended => {
-                // A client that dies sends FIN on both connections, the older one first.
-                self.read_client_now();
-                self.dialogue.handle_data_ended(self.data.received());
-            }
-            DataEvent::Failed(failure) => {
-                if failure == DataFailure::NoTls {
-                    self.shared.metrics.tls_failed(DATA);
-                }
-                self.shared.metrics.data_reset(failure);
-                self.dialogue.handle_data_failed(failure);
-            }
-        }
-    }
-
-    /// Lets the bytes of a transfer move.
-    fn relay(&mut self, course: Course) {
-        let Course { direction, ascii, private } = course;
-        let acceptor = self.shared.tls.as_ref();
-        let protection = self.tls.as_ref().filter(|_| private).map(|tls| Protection {
-            tls: tls.clone(),
-            require_resumption: acceptor.is_none_or(Acceptor::requires_resumption),
-            handshake: self.shared.timeouts.tls_handshake,
-        });
-        if private && protection.is_none() {
-            // Never in the clear what shall be private.
-            self.data.reset();
-            return self.dialogue.handle_data_failed(DataFailure::NoTls);
-        }
-        let course = pair::Course { direction, ascii, protection };
-        let pipes = Arc::clone(&self.shared.pipes);
-        self.data.relay(course, pipes, self.shared.timeouts.data_idle);
-    }
-
-    /// Keeps in mind where the client waits to be connected to.
-    fn await_transfer(&mut self, to: SocketAddr, target: DataTarget) {
-        let from = self.parties.own.ip();
-        let callback = Callback { to, from, source_port: self.shared.active.source_port };
-        let dial = self.dial(target);
-        self.data.await_transfer(callback, dial);
-    }
-
-    /// Takes a passive port for the client; its data connection will be taken on to `target`.
-    fn reserve(&mut self, target: DataTarget) {
-        let dial = self.dial(target);
-        self.data.reserve(self.service.pool.clone(), self.parties.client.ip(), dial);
-    }
-
-    fn dial(&self, target: DataTarget) -> Dial {
-        let host = match (self.shared.passive_host, target.announced_host) {
-            (PassiveHost::Announced, Some(host)) if !host.is_unspecified() => host.into(),
-            _ => self.endpoint.ip(),
-        };
-        Dial {
-            to: SocketAddr::new(host, target.port),
-            from: self.source,
-            source: self.source_count.clone(),
-            timeout: self.shared.timeouts.data_connect,
-            tls: self.upstream_tls.clone(),
-        }
-    }
-
-    fn audit(&mut self, end: TransferEnd) {
-        let (bytes, duration) = match self.transfer.take() {
-            Some((direction, started)) => {
-                let (bytes, duration) = (self.data.bytes(), started.elapsed());
-                let is_file = direction != Direction::Listing;
-                self.listed.end_transfer(bytes, is_file && end.outcome == Outcome::Complete);
-                self.shared.metrics.transfer_ended(direction, end.outcome, bytes, duration);
-                (bytes, duration)
-            }
-            None => {
-                if let Some(direction) = end.verb.direction() {
-                    self.shared.metrics.transfer_refused(direction, end.outcome);
-                }
-                (0, Duration::ZERO)
-            }
-        };
-        self.shared.audit.record(Record {
-            time: SystemTime::now(),
-            session: self.parties.session,
-            client: self.parties.client,
-            user: printable(self.dialogue.user()),
-            verb: end.verb.as_str(),
-            path: printable(&end.path),
-            bytes,
-            duration,
-            outcome: end.outcome,
-            reply: end.reply,
-            endpoint: self.endpoint,
-        });
-    }
 }
 
 /// The upstream's control connection, with its TLS if it has some, and what makes that of its data
@@ -657,77 +532,6 @@ async fn connected(reconnect: Option<&mut Reconnect>) -> Result<Box<Connected>, 
 /// escape.
 fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// The one timer of a session, armed anew when what it waits for changes.
-struct Timer {
-    waiting: Waiting,
-    draining: bool,
-    sleep: Pin<Box<Sleep>>,
-}
-
-impl Timer {
-    fn new() -> Self {
-        Self { waiting: Waiting::Nothing, draining: false, sleep: Box::pin(sleep(Duration::ZERO)) }
-    }
-
-    /// Arms the timer for `waiting` unless it already runs for that. Only commands and replies
-    /// prolong it, and neither the time for a login nor that for a data connection.
-    fn run(
-        &mut self,
-        waiting: Waiting,
-        spoke: bool,
-        timeouts: &Timeouts,
-        drain_idle: Option<Duration>,
-    ) {
-        let prolonged = spoke && matches!(waiting, Waiting::Command | Waiting::Reply);
-        let drained = drain_idle.is_some() && !self.draining;
-        if waiting == self.waiting && !prolonged && !drained {
-            return;
-        }
-        self.waiting = waiting;
-        self.draining = drain_idle.is_some();
-        let shortened = |timeout: Duration| drain_idle.map_or(timeout, |idle| idle.min(timeout));
-        let after = match waiting {
-            Waiting::Nothing => return,
-            Waiting::Command => shortened(timeouts.idle),
-            Waiting::DataConnect => timeouts.data_connect,
-            Waiting::Handshake => timeouts.tls_handshake,
-            Waiting::Login => shortened(timeouts.login),
-            Waiting::Resume => timeouts.login,
-            Waiting::Nudge => NUDGE_AFTER,
-            Waiting::Reply => timeouts.reply,
-            Waiting::Retry { attempt } => PASSIVE_RETRY * (1 << attempt.saturating_sub(1).min(6)),
-            Waiting::Settle => SETTLE_TIMEOUT.min(timeouts.reply),
-        };
-        self.sleep.as_mut().reset(Instant::now() + after);
-    }
-
-    /// It has run out: the same wait, if it comes again, is a new one.
-    fn fired(&mut self) {
-        self.waiting = Waiting::Nothing;
-    }
-
-    async fn expired(&mut self) {
-        match self.waiting {
-            Waiting::Nothing => pending().await,
-            _ => self.sleep.as_mut().await,
-        }
-    }
-}
-
-impl Shared {
-    /// The address that 227 names for this client.
-    fn advertised(&self, parties: &Parties) -> IpAddr {
-        let client = parties.client.ip();
-        match self.passive.overrides.iter().find(|entry| entry.clients.contains(&client)) {
-            Some(entry) => entry.address,
-            None => match self.passive.address {
-                PassiveAddress::Auto => parties.local.ip(),
-                PassiveAddress::Fixed(address) => address,
-            },
-        }
-    }
 }
 
 /// The reply to a client that gets no session.

@@ -22,11 +22,14 @@
 //!   reset ([`Action::ResetData`]);
 //! - the upstream's word is never trusted for an address, only for a port in the allowed range.
 
+mod action;
 mod active;
+mod end;
 mod passive;
 mod representation;
 mod resume;
 mod security;
+mod terms;
 mod transfer;
 
 #[cfg(test)]
@@ -35,21 +38,22 @@ mod judge;
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 
-use super::command::{Command, Direction, Line, MalformedCommand, Verb};
+use super::command::{Command, Direction, MalformedCommand, Verb};
 use super::feat::{self, Offer};
 use super::line::LineTooLong;
 use super::reply::Reply;
 #[cfg(test)]
 use super::{line::Lines, reply::Replies};
+pub use action::{Action, Waiting};
 pub use active::CallbackRefusal;
+pub use end::SessionEnd;
 pub use passive::DataTarget;
 use passive::PassiveRequest;
 use resume::{Link, Memory};
 use security::Protection;
 pub use security::Security;
+pub use terms::{Ascii, Terms};
 use transfer::Transfer;
 pub use transfer::{Course, DataFailure, InFlight, Outcome, TransferEnd};
 
@@ -98,195 +102,6 @@ pub struct Dialogue {
     quit: bool,
     client_closed: bool,
     closed: bool,
-}
-
-/// What the driver knows of this session's addresses.
-#[derive(Debug, Clone)]
-pub struct Terms {
-    /// The client's control connection is IPv6, so that EPSV 1 makes no sense.
-    pub client_ipv6: bool,
-    /// There is an IPv4 address for 227 to name.
-    pub passive_ipv4: bool,
-    /// The upstream is IPv6 and cannot answer PASV.
-    pub upstream_ipv6: bool,
-    /// Data ports that the upstream may announce.
-    pub upstream_ports: RangeInclusive<u16>,
-    /// When the upstream connection is lost, go on with another.
-    pub resume: bool,
-    /// TLS with the client.
-    pub security: Security,
-    /// Who translates the line ends of TYPE A.
-    pub ascii: Ascii,
-    /// PORT and EPRT are offered.
-    pub active: bool,
-    /// The client: nobody else is connected to.
-    pub client: IpAddr,
-    /// Our address on its control connection.
-    pub own_address: IpAddr,
-    /// Ports that are ours there.
-    pub own_ports: Vec<RangeInclusive<u16>>,
-}
-
-/// Who translates the line ends of TYPE A, and when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ascii {
-    /// The upstream, or nobody: TYPE A goes there.
-    PassThrough,
-    /// The gateway, once the client has said TYPE A.
-    Translate,
-    /// The gateway, until the client says TYPE I (RFC 959 3.1.1.1: the default type is ASCII).
-    TranslateByDefault,
-}
-
-/// What the driver is to do, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Write the audit line of a transfer.
-    Audit(TransferEnd),
-    /// PORT or EPRT: keep in mind where the client waits, and where the upstream does.
-    AwaitTransfer {
-        /// The client's port.
-        to: SocketAddr,
-        /// The upstream's.
-        target: DataTarget,
-    },
-    /// Connect to the client's port, then to the upstream's, and say
-    /// [`Dialogue::handle_data_opened`], [`Dialogue::handle_client_unreachable`] or
-    /// [`Dialogue::handle_dial_failed`].
-    CallBack,
-    /// A PORT or EPRT that could do harm has been refused.
-    CallbackRefused(CallbackRefusal),
-    /// Flush what goes to the client and end the session.
-    Close(SessionEnd),
-    /// The transfer is proven complete: send FIN to the data connection's receiver.
-    FinishData,
-    /// A login was answered.
-    Login {
-        /// By 230, not by 530.
-        accepted: bool,
-    },
-    /// Connect to an endpoint again, wait for its banner, and say
-    /// [`Dialogue::handle_upstream_connected`] or [`Dialogue::handle_reconnect_failed`].
-    Reconnect,
-    /// The upstream waits for a data connection that will not come: open it and reset it, so that
-    /// it says so now and not in a minute.
-    RefuseData,
-    /// Move bytes that way until the sender's EOF, then say [`Dialogue::handle_data_ended`].
-    Relay(Course),
-    /// An upload's final reply is there: close its data connections in order.
-    ReleaseData,
-    /// Reserve a passive port; when the client comes to it, dial this upstream target.
-    ReservePort(DataTarget),
-    /// Give up the data connections and the reserved port; whatever is open is reset.
-    ResetData,
-    /// A session whose upstream was lost goes on, or cannot.
-    Resume {
-        /// It goes on.
-        succeeded: bool,
-    },
-    /// Send this to the client, the last in the clear, and let it shake hands; then say
-    /// [`Dialogue::handle_secured`]. If it has sent anything behind its AUTH, say
-    /// [`Dialogue::handle_plaintext_behind_auth`] instead and send nothing.
-    StartTls(Vec<u8>),
-    /// Send to the client.
-    ToClient(Vec<u8>),
-    /// Send to the upstream.
-    ToUpstream(Line),
-    /// A transfer command has gone upstream: from here its time counts.
-    TransferStarted(Direction),
-}
-
-/// Which timer the session is under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waiting {
-    /// For the client's next command (idle).
-    Command,
-    /// For the data connections of a transfer command.
-    DataConnect,
-    /// For the client's TLS handshake.
-    Handshake,
-    /// For a login to succeed, from the start or from REIN.
-    Login,
-    /// For something that has a limit of its own: the relay, the port pool.
-    Nothing,
-    /// To ask an upstream that keeps silent after a broken transfer whether it is done with it.
-    Nudge,
-    /// For the upstream to answer.
-    Reply,
-    /// For another upstream connection to be where the lost one was.
-    Resume,
-    /// To ask the upstream again for a passive port.
-    Retry {
-        /// 1 for the first time; each pause should be longer than the one before.
-        attempt: u8,
-    },
-    /// For the upstream to admit that a transfer has failed.
-    Settle,
-}
-
-/// Why a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SessionEnd {
-    /// The client closed or lost its control connection.
-    ClientClosed,
-    /// This node is stopping.
-    Drained,
-    /// The client did not complete its TLS handshake in time.
-    HandshakeTimeout,
-    /// No command for the idle time-out.
-    IdleTimeout,
-    /// An operator ended it.
-    Killed,
-    /// No login for the login time-out.
-    LoginTimeout,
-    /// The client sent something in the clear behind AUTH.
-    PlaintextBehindAuth,
-    /// The client or the upstream did not speak FTP.
-    ProtocolError,
-    /// The client sent a header of the PROXY protocol, and is nobody who may.
-    ProxyHeader,
-    /// QUIT.
-    Quit,
-    /// The upstream did not answer a command in time.
-    ReplyTimeout,
-    /// The upstream closed the control connection or said 421.
-    UpstreamClosed,
-}
-
-impl SessionEnd {
-    /// All of them, for metrics.
-    pub const ALL: [Self; 12] = [
-        Self::ClientClosed,
-        Self::Drained,
-        Self::HandshakeTimeout,
-        Self::IdleTimeout,
-        Self::Killed,
-        Self::LoginTimeout,
-        Self::PlaintextBehindAuth,
-        Self::ProtocolError,
-        Self::ProxyHeader,
-        Self::Quit,
-        Self::ReplyTimeout,
-        Self::UpstreamClosed,
-    ];
-
-    /// The word for it in logs and metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClientClosed => "client-closed",
-            Self::Drained => "drained",
-            Self::HandshakeTimeout => "handshake-timeout",
-            Self::IdleTimeout => "idle-timeout",
-            Self::Killed => "killed",
-            Self::LoginTimeout => "login-timeout",
-            Self::PlaintextBehindAuth => "plaintext-behind-auth",
-            Self::ProtocolError => "protocol-error",
-            Self::ProxyHeader => "proxy-header",
-            Self::Quit => "quit",
-            Self::ReplyTimeout => "reply-timeout",
-            Self::UpstreamClosed => "upstream-closed",
-        }
-    }
 }
 
 /// A client's turn that has not come yet.

@@ -1,0 +1,151 @@
+//! The driver's part that has to do with data connections and transfers.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tracing::debug;
+
+use super::{Parties, Session, Shared, printable};
+use crate::config::{PassiveAddress, PassiveHost};
+use crate::ftp::dialogue::{Course, DataFailure, DataTarget, TransferEnd};
+use crate::ftp::{Direction, Outcome};
+use crate::gateway::pair;
+use crate::gateway::protection::Protection;
+use crate::gateway::transfer::{Callback, DataEvent, Dial};
+use crate::observe::audit::Record;
+use crate::observe::metrics::DATA;
+use crate::tls::Acceptor;
+
+impl Session {
+    pub(super) fn take_data(&mut self, event: DataEvent) {
+        debug!(?event, "data");
+        if matches!(event, DataEvent::Ended | DataEvent::Failed(_))
+            && let Some((version, resumed)) = self.data.client_tls()
+        {
+            self.shared.metrics.tls_handshake(DATA, version, resumed);
+        }
+        match event {
+            DataEvent::PortReserved(port) => {
+                let address = SocketAddr::new(self.shared.advertised(&self.parties), port);
+                self.dialogue.handle_port_reserved(address);
+            }
+            DataEvent::PortsExhausted => {
+                self.shared.metrics.passive_exhausted();
+                self.dialogue.handle_ports_exhausted();
+            }
+            DataEvent::ClientUnreachable => self.dialogue.handle_client_unreachable(),
+            DataEvent::Expired => {
+                self.shared.metrics.passive_expired();
+                self.dialogue.handle_reservation_expired();
+            }
+            DataEvent::DialFailed => self.dialogue.handle_dial_failed(),
+            DataEvent::Opened => self.dialogue.handle_data_opened(),
+            DataEvent::Refused => self.dialogue.handle_data_refused(),
+            DataEvent::Ended => {
+                // A client that dies sends FIN on both connections, the older one first.
+                self.read_client_now();
+                self.dialogue.handle_data_ended(self.data.received());
+            }
+            DataEvent::Failed(failure) => {
+                if failure == DataFailure::NoTls {
+                    self.shared.metrics.tls_failed(DATA);
+                }
+                self.shared.metrics.data_reset(failure);
+                self.dialogue.handle_data_failed(failure);
+            }
+        }
+    }
+
+    /// Lets the bytes of a transfer move.
+    pub(super) fn relay(&mut self, course: Course) {
+        let Course { direction, ascii, private } = course;
+        let acceptor = self.shared.tls.as_ref();
+        let protection = self.tls.as_ref().filter(|_| private).map(|tls| Protection {
+            tls: tls.clone(),
+            require_resumption: acceptor.is_none_or(Acceptor::requires_resumption),
+            handshake: self.shared.timeouts.tls_handshake,
+        });
+        if private && protection.is_none() {
+            // Never in the clear what shall be private.
+            self.data.reset();
+            return self.dialogue.handle_data_failed(DataFailure::NoTls);
+        }
+        let course = pair::Course { direction, ascii, protection };
+        let pipes = Arc::clone(&self.shared.pipes);
+        self.data.relay(course, pipes, self.shared.timeouts.data_idle);
+    }
+
+    /// Keeps in mind where the client waits to be connected to.
+    pub(super) fn await_transfer(&mut self, to: SocketAddr, target: DataTarget) {
+        let from = self.parties.own.ip();
+        let callback = Callback { to, from, source_port: self.shared.active.source_port };
+        let dial = self.dial(target);
+        self.data.await_transfer(callback, dial);
+    }
+
+    /// Takes a passive port for the client; its data connection will be taken on to `target`.
+    pub(super) fn reserve(&mut self, target: DataTarget) {
+        let dial = self.dial(target);
+        self.data.reserve(self.service.pool.clone(), self.parties.client.ip(), dial);
+    }
+
+    fn dial(&self, target: DataTarget) -> Dial {
+        let host = match (self.shared.passive_host, target.announced_host) {
+            (PassiveHost::Announced, Some(host)) if !host.is_unspecified() => host.into(),
+            _ => self.endpoint.ip(),
+        };
+        Dial {
+            to: SocketAddr::new(host, target.port),
+            from: self.source,
+            source: self.source_count.clone(),
+            timeout: self.shared.timeouts.data_connect,
+            tls: self.upstream_tls.clone(),
+        }
+    }
+
+    pub(super) fn audit(&mut self, end: TransferEnd) {
+        let (bytes, duration) = match self.transfer.take() {
+            Some((direction, started)) => {
+                let (bytes, duration) = (self.data.bytes(), started.elapsed());
+                let is_file = direction != Direction::Listing;
+                self.listed.end_transfer(bytes, is_file && end.outcome == Outcome::Complete);
+                self.shared.metrics.transfer_ended(direction, end.outcome, bytes, duration);
+                (bytes, duration)
+            }
+            None => {
+                if let Some(direction) = end.verb.direction() {
+                    self.shared.metrics.transfer_refused(direction, end.outcome);
+                }
+                (0, Duration::ZERO)
+            }
+        };
+        self.shared.audit.record(Record {
+            time: SystemTime::now(),
+            session: self.parties.session,
+            client: self.parties.client,
+            user: printable(self.dialogue.user()),
+            verb: end.verb.as_str(),
+            path: printable(&end.path),
+            bytes,
+            duration,
+            outcome: end.outcome,
+            reply: end.reply,
+            endpoint: self.endpoint,
+        });
+    }
+}
+
+impl Shared {
+    /// The address that 227 names for this client.
+    pub(super) fn advertised(&self, parties: &Parties) -> IpAddr {
+        let client = parties.client.ip();
+        match self.passive.overrides.iter().find(|entry| entry.clients.contains(&client)) {
+            Some(entry) => entry.address,
+            None => match self.passive.address {
+                PassiveAddress::Auto => parties.local.ip(),
+                PassiveAddress::Fixed(address) => address,
+            },
+        }
+    }
+}
