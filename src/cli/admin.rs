@@ -1,4 +1,4 @@
-//! `ftpgate drain`, `resume` and `failover`: one order to the node's admin socket.
+//! `ftpgate drain`, `resume`, `failover` and `reload`: one order to the node's admin socket.
 
 use std::process::ExitCode;
 
@@ -30,6 +30,11 @@ pub(super) fn resume(arguments: &NodeArguments) -> ExitCode {
 /// Lets the peer take over.
 pub(super) fn fail_over(arguments: &NodeArguments) -> ExitCode {
     order(arguments, "/failover")
+}
+
+/// Takes up a changed configuration.
+pub(super) fn reload(arguments: &NodeArguments) -> ExitCode {
+    order(arguments, "/reload")
 }
 
 /// Prints what the node says.

@@ -67,6 +67,9 @@ enum Command {
     /// Let the peer take over, and go on serving who comes here.
     #[command(after_help = EXIT_CODES)]
     Failover(node::NodeArguments),
+    /// Take up a changed configuration file, if it is good; sessions go on.
+    #[command(after_help = EXIT_CODES)]
+    Reload(node::NodeArguments),
     /// Print a script that completes subcommands and options in a shell.
     Completions(completions::CompletionsArguments),
     /// Print the manual page, or write those of all subcommands.
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Drain(arguments) => admin::drain(&arguments),
         Command::Resume(arguments) => admin::resume(&arguments),
         Command::Failover(arguments) => admin::fail_over(&arguments),
+        Command::Reload(arguments) => admin::reload(&arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::demo(arguments),
     }

@@ -14,11 +14,11 @@ use tracing::{error, info, warn};
 
 use super::EX_CONFIG;
 use crate::config::{Admin, Config};
-use crate::gateway::{BindError, Gateway};
+use crate::gateway::{BindError, Gateway, Reload};
 use crate::ha::Pair;
 use crate::http::{self, admin};
 use crate::observe::audit::AuditLog;
-use crate::observe::log;
+use crate::observe::log::{self, LogLevel};
 use crate::observe::metrics::Metrics;
 
 /// File descriptors that are not a session's: listeners, the log, the runtime.
@@ -39,7 +39,7 @@ pub(super) fn serve(path: &Path) -> ExitCode {
             return ExitCode::from(EX_CONFIG);
         }
     };
-    log::init(&config.log);
+    let log = log::init(&config.log);
     raise_descriptor_limit(config.limits.sessions);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -48,7 +48,7 @@ pub(super) fn serve(path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(config)) {
+    match runtime.block_on(run(path, config, log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
@@ -61,7 +61,7 @@ pub(super) fn serve(path: &Path) -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run(path: &Path, config: Config, log: LogLevel) -> anyhow::Result<()> {
     let shutdown = shutdown_on_signal()?;
     let metrics = Metrics::new()?;
     let (audit, writer) = match &config.audit {
@@ -79,13 +79,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let gateway = Gateway::bind(&config, metrics.clone(), audit)?;
     let pair = Pair::new(&config, &gateway, metrics.clone())?;
     let (tasks, closed) = (TaskTracker::new(), CancellationToken::new());
+    let reload = gateway.reload(path, config.clone(), log);
+    reload_on_signal(reload.clone())?;
     if let Some(config) = &config.http {
         let listener = listen_http(config.address).await?;
         let (health, pair) = (gateway.health(), pair.clone());
         tokio::spawn(http::serve(listener, metrics, health, pair, closed.clone()));
     }
     if let Some(config) = &config.admin {
-        serve_admin(config, admin::Node::new(&gateway, pair.clone()), closed.clone());
+        serve_admin(config, admin::Node::new(&gateway, pair.clone(), reload), closed.clone());
     }
     pair.run(&tasks, &closed);
     for address in gateway.addresses() {
@@ -151,6 +153,19 @@ fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(shutdown)
+}
+
+/// Takes up the configuration at each SIGHUP.
+fn reload_on_signal(reload: Reload) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let reload = reload.clone();
+            // It tells by itself how it went.
+            let _ = tokio::task::spawn_blocking(move || reload.run()).await;
+        }
+    });
+    Ok(())
 }
 
 /// Raises the soft limit of file descriptors to the hard one, and says so if it is still too low.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// `[ha]`: how the nodes agree on which of them serves the clients.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ha {
     /// What decides this node's role.
     pub mode: HaMode,

@@ -21,7 +21,7 @@ pub use ha::{Admin, CloudWatch, Ha, HaMode, Lease, Record, Route, Steering};
 pub use report::{ConfigError, Fault};
 
 /// Everything one node is told.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Who this node is.
     pub node: Node,
@@ -76,6 +76,68 @@ impl Config {
         schema::parse(text).map_err(|faults| ConfigError::new(name, text, faults))
     }
 
+    /// The tables and keys in which `new` differs and which a running node cannot take up.
+    pub fn fixed_changes(&self, new: &Self) -> Vec<&'static str> {
+        let addresses = |config: &Self| -> Vec<SocketAddr> {
+            config.listeners.iter().map(|listener| listener.address).collect()
+        };
+        // What of [upstream] is taken up is made the same.
+        let upstream = Upstream {
+            passive_ports: self.upstream.passive_ports.clone(),
+            passive_host: self.upstream.passive_host,
+            resume: self.upstream.resume,
+            lost_after: self.upstream.lost_after,
+            ..new.upstream.clone()
+        };
+        [
+            ("node", self.node == new.node),
+            ("listener.address", addresses(self) == addresses(new)),
+            ("tls", self.tls.is_some() == new.tls.is_some()),
+            ("passive.ports", self.passive.ports == new.passive.ports),
+            ("proxy_protocol", self.proxy_protocol == new.proxy_protocol),
+            ("upstream", self.upstream == upstream),
+            ("dns", self.dns == new.dns),
+            ("probe", self.probe == new.probe),
+            ("audit", self.audit == new.audit),
+            ("ha", self.ha == new.ha),
+            ("cloudwatch", self.cloudwatch == new.cloudwatch),
+            ("admin", self.admin == new.admin),
+            ("http", self.http == new.http),
+            ("log.format", self.log.format == new.log.format),
+        ]
+        .into_iter()
+        .filter_map(|(name, same)| (!same).then_some(name))
+        .collect()
+    }
+
+    /// This with all that a running node can take up from `new`; see [`Config::fixed_changes`].
+    pub fn take_up(&mut self, new: Self) {
+        let listeners = match new.listeners.len() == self.listeners.len() {
+            true => new
+                .listeners
+                .into_iter()
+                .zip(&self.listeners)
+                .map(|(new, old)| Listener { address: old.address, ..new })
+                .collect(),
+            false => self.listeners.clone(),
+        };
+        self.listeners = listeners;
+        if let (Some(old), Some(new)) = (&mut self.tls, new.tls) {
+            *old = new;
+        }
+        let ports = std::mem::replace(&mut self.passive, new.passive).ports;
+        self.passive.ports = ports;
+        self.active = new.active;
+        self.upstream.passive_ports = new.upstream.passive_ports;
+        self.upstream.passive_host = new.upstream.passive_host;
+        self.upstream.resume = new.upstream.resume;
+        self.upstream.lost_after = new.upstream.lost_after;
+        self.timeouts = new.timeouts;
+        self.limits = new.limits;
+        self.drain = new.drain;
+        self.log.level = new.log.level;
+    }
+
     /// Addresses under which clients may reach this node, besides those of its interfaces.
     pub fn own_addresses(&self) -> Vec<IpAddr> {
         let mut own: Vec<IpAddr> =
@@ -91,7 +153,7 @@ impl Config {
 }
 
 /// `[node]`: who this node is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     /// Its name in logs, audit lines and answers; the host name by default.
     pub name: String,
@@ -112,7 +174,7 @@ pub enum Zone {
 }
 
 /// `[[listener]]`: one address for control connections.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
     /// Address and port; port 0 takes a free one.
     pub address: SocketAddr,
@@ -152,7 +214,7 @@ pub enum TlsMode {
 }
 
 /// `[tls]`: what clients that speak TLS are shown and must do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tls {
     /// A PEM file with the certificate and those that lead to its root.
     pub certificate: PathBuf,
@@ -179,14 +241,14 @@ pub enum TlsVersion {
 }
 
 /// `[active]`: data connections to clients (RFC 959 PORT, RFC 2428 EPRT).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Active {
     /// The port that they come from; 0 leaves it to the kernel.
     pub source_port: u16,
 }
 
 /// `[passive]`: the shared passive ports (RFC 959 PASV, RFC 2428 EPSV).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Passive {
     /// The ports, each bound once on every listener's IP address.
     pub ports: RangeInclusive<u16>,
@@ -210,7 +272,7 @@ pub enum PassiveAddress {
 }
 
 /// `[[passive.override]]`: the address that clients of one network are told.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PassiveOverride {
     /// The clients.
     pub clients: IpNet,
@@ -219,7 +281,7 @@ pub struct PassiveOverride {
 }
 
 /// `[proxy_protocol]`: whose word counts for the addresses of a connection.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ProxyProtocol {
     /// The networks of balancers, whose connections must begin with a header.
     pub trusted: Vec<IpNet>,
@@ -228,7 +290,7 @@ pub struct ProxyProtocol {
 }
 
 /// `[upstream]`: the FTP service behind the gateway.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Upstream {
     /// Its addresses; at least one.
     pub endpoints: Vec<Endpoint>,
@@ -258,7 +320,7 @@ pub struct Upstream {
 }
 
 /// `[upstream.tls]`: TLS with the upstream, for control and data connections.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamTls {
     /// Whether it begins with the first byte (port 990), or else by AUTH TLS (RFC 4217).
     pub implicit: bool,
@@ -273,7 +335,7 @@ pub struct UpstreamTls {
 }
 
 /// `[[upstream.endpoint]]`: one upstream address, or a name for several.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
     /// Where its control port is.
     pub address: EndpointAddress,
@@ -316,7 +378,7 @@ pub enum Choice {
 }
 
 /// `[dns]`: how names are resolved.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Dns {
     /// Name servers; those of /etc/resolv.conf if there are none.
     pub servers: Vec<SocketAddr>,
@@ -342,7 +404,7 @@ pub enum Family {
 }
 
 /// `[probe]`: the active health check of each endpoint.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
     /// How far a probe goes.
     pub depth: Depth,
@@ -402,7 +464,7 @@ impl Depth {
 }
 
 /// The S3 bucket behind the FTP service.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Bucket {
     /// Its name.
     pub name: String,
@@ -411,7 +473,7 @@ pub struct Bucket {
 }
 
 /// Where a secret is kept; never its value.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Secret {
     /// The place.
     pub source: SecretSource,
@@ -444,7 +506,7 @@ pub enum PassiveHost {
 }
 
 /// `[timeouts]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Timeouts {
     /// From the control connection to a successful login.
     pub login: Duration,
@@ -461,7 +523,7 @@ pub struct Timeouts {
 }
 
 /// `[limits]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Sessions on this node.
     pub sessions: usize,
@@ -476,7 +538,7 @@ pub struct Limits {
 }
 
 /// `[drain]`: what SIGTERM does.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Drain {
     /// After this, what still runs is ended (transfers by reset).
     pub deadline: Duration,
@@ -485,7 +547,7 @@ pub struct Drain {
 }
 
 /// `[audit]`: one line per transfer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Audit {
     /// The file, or `None` for standard output.
     pub path: Option<PathBuf>,
@@ -503,14 +565,14 @@ pub enum AuditFormat {
 }
 
 /// `[http]`: health and metrics, read-only.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Http {
     /// Address and port; port 0 takes a free one.
     pub address: SocketAddr,
 }
 
 /// `[log]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Log {
     /// A `tracing` filter such as `info` or `ftpgate=debug`.
     pub level: String,

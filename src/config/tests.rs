@@ -307,6 +307,36 @@ fn a_pair_is_checked_as_a_whole() {
 }
 
 #[test]
+fn a_change_that_takes_a_restart_is_known_from_one_that_does_not() {
+    let now = Config::parse(ENDPOINT, "now").unwrap();
+    for (tables, expected) in [
+        ("", &[][..]),
+        ("[timeouts]\nidle = \"1m\"\n[limits]\nsessions = 5\n[log]\nlevel = \"debug\"\n", &[]),
+        ("[passive]\naddress = \"10.0.0.1\"\nwait = \"1s\"\n[drain]\nidle = \"1s\"\n", &[]),
+        ("[[listener]]\naddress = \"0.0.0.0:21\"\nactive = false\n", &[]),
+        ("[passive]\nports = \"9000-9008\"\n", &["passive.ports"]),
+        ("[[listener]]\naddress = \"0.0.0.0:2121\"\n", &["listener.address"]),
+        ("[node]\nname = \"other\"\n[probe]\nrise = 9\n", &["node", "probe"]),
+        ("[log]\nformat = \"json\"\n[http]\nenabled = false\n", &["http", "log.format"]),
+        ("[tls]\ncertificate = \"a\"\nkey = \"b\"\n", &["tls"]),
+    ] {
+        let new = Config::parse(&format!("{ENDPOINT}{tables}"), "new").unwrap();
+        assert_eq!(now.fixed_changes(&new), expected, "{tables}");
+        // What is taken up is no difference any more, and the rest still is.
+        let mut taken = now.clone();
+        taken.take_up(new.clone());
+        assert_eq!(taken.fixed_changes(&new), expected, "{tables}");
+        assert_eq!(taken == new, expected.is_empty(), "{tables}");
+    }
+    for (key, expected) in
+        [("resume = false", &[][..]), ("choice = \"source-hash\"", &["upstream"])]
+    {
+        let new = Config::parse(&format!("[upstream]\n{key}\n{ENDPOINT}"), "new").unwrap();
+        assert_eq!(now.fixed_changes(&new), expected, "{key}");
+    }
+}
+
+#[test]
 fn an_endpoint_is_an_address_or_a_name_with_or_without_its_port() {
     let cases = [
         ("10.2.3.10", Some("10.2.3.10:21")),

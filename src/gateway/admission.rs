@@ -9,13 +9,13 @@ use crate::config;
 /// The count of sessions; clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Admission {
-    sessions: usize,
-    sessions_per_client: usize,
     counts: Arc<Mutex<Counts>>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
+    sessions: usize,
+    sessions_per_client: usize,
     all: usize,
     /// Only clients that have a session.
     by_client: HashMap<IpAddr, usize>,
@@ -39,21 +39,26 @@ pub(super) enum Full {
 
 impl Admission {
     pub(super) fn new(limits: &config::Limits) -> Self {
-        Self {
-            sessions: limits.sessions,
-            sessions_per_client: limits.sessions_per_client,
-            counts: Arc::default(),
-        }
+        let admission = Self { counts: Arc::default() };
+        admission.limit(limits);
+        admission
+    }
+
+    /// Other limits from now on. Who is in stays in.
+    pub(super) fn limit(&self, limits: &config::Limits) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.sessions = limits.sessions;
+        counts.sessions_per_client = limits.sessions_per_client;
     }
 
     /// A place for one more session of this client address.
     pub(super) fn admit(&self, client: IpAddr) -> Result<Admitted, Full> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.all >= self.sessions {
+        if counts.all >= counts.sessions {
             return Err(Full::Node);
         }
         let of_client = counts.by_client.get(&client).copied().unwrap_or_default();
-        if of_client >= self.sessions_per_client {
+        if of_client >= counts.sessions_per_client {
             return Err(Full::Client);
         }
         counts.by_client.insert(client, of_client + 1);

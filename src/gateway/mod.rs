@@ -14,7 +14,9 @@
 //! | `proxy_header` | what a balancer says of whose connection it passes on |
 //! | `registry` | the live sessions, for whoever operates the node |
 //! | `relay` | bytes from one data connection to the other |
+//! | `reload` | a changed configuration, taken up while sessions run |
 //! | `session` | the driver of one session |
+//! | `settings` | what of the configuration may change while sessions run |
 //! | `timer` | which time-out a session is under |
 //! | `transfer` | a session's data connections, stage by stage |
 
@@ -30,7 +32,9 @@ mod protection;
 mod proxy_header;
 mod registry;
 mod relay;
+mod reload;
 mod session;
+mod settings;
 mod timer;
 mod transfer;
 
@@ -38,8 +42,9 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -49,10 +54,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
-use crate::config::{self, Active, Config, Limits, Passive, PassiveHost, Timeouts, TlsMode};
+use crate::config::Config;
 use crate::ftp::Reply;
-use crate::ftp::dialogue::{Ascii, Security};
 use crate::observe::audit::AuditLog;
+use crate::observe::log::LogLevel;
 use crate::observe::metrics::{CONTROL, HeaderRefusal, Metrics, Refusal};
 use crate::tls::{self, Acceptor, CertificateError, SessionTls};
 use crate::upstream::{EndpointStatus, Upstream, UpstreamError};
@@ -64,7 +69,9 @@ use passive::PassivePool;
 use proxy_header::{Balancers, Ends, NoHeader};
 pub use registry::{SessionState, SessionStatus, Sessions, TransferStatus};
 use relay::PipeBudget;
-use session::{Parties, Session, refusal};
+pub use reload::{Reload, ReloadError, Reloaded};
+use session::{Begun, Parties, Session, refusal};
+use settings::Settings;
 
 /// How long to stop accepting after an error such as "too many open files".
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -80,16 +87,14 @@ const BACKLOG: i32 = 1024;
 pub struct Gateway {
     listeners: Vec<(TcpListener, Arc<Service>)>,
     shared: Arc<Shared>,
-    deadline: Duration,
 }
 
-/// What the clients of one listener get.
+/// One listener, for its clients.
 #[derive(Debug)]
 struct Service {
     pool: PassivePool,
-    security: Security,
-    ascii: Ascii,
-    active: bool,
+    /// Its place in the configuration.
+    index: usize,
 }
 
 /// What all sessions share.
@@ -97,18 +102,11 @@ struct Service {
 struct Shared {
     /// There if a listener speaks TLS.
     tls: Option<Acceptor>,
-    active: Active,
+    /// Replaced as a whole by a reload.
+    settings: RwLock<Arc<Settings>>,
     /// Ports that are ours at every address, to which no client is connected.
     own_ports: Vec<RangeInclusive<u16>>,
     upstream: Upstream,
-    upstream_ports: RangeInclusive<u16>,
-    resume: bool,
-    lost_after: Duration,
-    passive_host: PassiveHost,
-    passive: Passive,
-    timeouts: Timeouts,
-    limits: Limits,
-    drain_idle: Duration,
     balancers: Balancers,
     admission: Admission,
     sessions: Sessions,
@@ -169,7 +167,7 @@ impl Gateway {
     pub fn bind(config: &Config, metrics: Metrics, audit: AuditLog) -> Result<Self, BindError> {
         let mut pools: HashMap<IpAddr, PassivePool> = HashMap::new();
         let mut listeners = Vec::new();
-        for listener in &config.listeners {
+        for (index, listener) in config.listeners.iter().enumerate() {
             let address = listener.address;
             let socket = data_socket::bind(address, BACKLOG, None)
                 .map_err(|source| BindError::Listener { address, source })?;
@@ -177,24 +175,13 @@ impl Gateway {
                 Some(pool) => pool.clone(),
                 None => {
                     let balancers = Balancers::new(&config.proxy_protocol);
-                    let (ip, metrics) = (address.ip(), metrics.clone());
-                    let pool = PassivePool::bind(ip, &config.passive, balancers, metrics)?;
+                    let (ip, ports) = (address.ip(), config.passive.ports.clone());
+                    let pool = PassivePool::bind(ip, ports, balancers, metrics.clone())?;
                     pools.insert(address.ip(), pool.clone());
                     pool
                 }
             };
-            let security = Security {
-                offered: listener.tls != TlsMode::Off,
-                implicit: listener.tls == TlsMode::Implicit,
-                required: matches!(listener.tls, TlsMode::Implicit | TlsMode::Required),
-                requires_data: config.tls.as_ref().is_some_and(|tls| tls.require_data),
-            };
-            let ascii = match listener.ascii {
-                config::Ascii::PassThrough => Ascii::PassThrough,
-                config::Ascii::Translate => Ascii::Translate,
-                config::Ascii::TranslateByDefault => Ascii::TranslateByDefault,
-            };
-            let service = Service { pool, security, ascii, active: listener.active };
+            let service = Service { pool, index };
             listeners.push((socket, Arc::new(service)));
         }
         let addresses: Vec<_> =
@@ -206,17 +193,9 @@ impl Gateway {
         metrics.sessions_limit(config.limits.sessions);
         let shared = Arc::new(Shared {
             tls: config.tls.as_ref().map(Acceptor::load).transpose()?,
-            active: config.active.clone(),
+            settings: RwLock::new(Arc::new(Settings::new(config))),
             own_ports,
             upstream,
-            upstream_ports: config.upstream.passive_ports.clone(),
-            resume: config.upstream.resume,
-            lost_after: config.upstream.lost_after,
-            passive_host: config.upstream.passive_host,
-            passive: config.passive.clone(),
-            timeouts: config.timeouts.clone(),
-            limits: config.limits.clone(),
-            drain_idle: config.drain.idle,
             balancers: Balancers::new(&config.proxy_protocol),
             admission: Admission::new(&config.limits),
             sessions: Sessions::default(),
@@ -228,7 +207,7 @@ impl Gateway {
             intake: Intake::default(),
             stop: CancellationToken::new(),
         });
-        Ok(Self { listeners, shared, deadline: config.drain.deadline })
+        Ok(Self { listeners, shared })
     }
 
     /// Where control connections are accepted, in the order of the configuration.
@@ -249,6 +228,11 @@ impl Gateway {
     /// What is behind it.
     pub fn upstream(&self) -> Upstream {
         self.shared.upstream.clone()
+    }
+
+    /// What takes up a changed configuration, `path`, of which `config` is what there is now.
+    pub fn reload(&self, path: &Path, config: Config, log: LogLevel) -> Reload {
+        Reload::new(Arc::clone(&self.shared), path, config, log)
     }
 
     /// The switch for new clients.
@@ -283,10 +267,11 @@ impl Gateway {
         }
         self.shared.serving.store(true, Ordering::Relaxed);
         shutdown.cancelled().await;
-        info!(sessions = sessions.len(), deadline = ?self.deadline, "draining");
+        let deadline = self.shared.settings().drain.deadline;
+        info!(sessions = sessions.len(), ?deadline, "draining");
         self.shared.intake.refuse();
         sessions.close();
-        if timeout(self.deadline, sessions.wait()).await.is_err() {
+        if timeout(deadline, sessions.wait()).await.is_err() {
             warn!(
                 sessions = sessions.len(),
                 "the drain's deadline has passed; ending what is left"
@@ -300,6 +285,15 @@ impl Gateway {
         accepting.close();
         accepting.wait().await;
         info!("drained");
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// The settings of now.
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -415,8 +409,12 @@ async fn serve(
             let Parties { local, own, .. } = parties;
             info!(balancer = %peer, destination = %local, %own, "told by a PROXY protocol header");
         }
-        let (control, implicit) = (Control::new(stream), service.security.implicit);
-        if let Err((control, reason)) = run_session(control, parties, service, &shared).await {
+        let control = Control::new(stream);
+        let settings = shared.settings();
+        let Some(&terms) = settings.listeners.get(service.index) else { return };
+        let implicit = terms.security.implicit;
+        let begun = Begun { service, settings, terms };
+        if let Err((control, reason)) = run_session(control, parties, begun, &shared).await {
             info!(reason = reason.as_str(), "refused");
             shared.metrics.session_refused(reason);
             let why = match reason {
@@ -457,7 +455,7 @@ fn no_header(reason: HeaderRefusal) -> Vec<u8> {
 async fn run_session(
     mut control: Control,
     parties: Parties,
-    service: Arc<Service>,
+    begun: Begun,
     shared: &Arc<Shared>,
 ) -> Result<(), (Control, Refusal)> {
     let drain = shared.intake.drain_token();
@@ -470,9 +468,9 @@ async fn run_session(
         Err(Full::Node) => return Err((control, Refusal::Limit)),
     };
     let mut tls = None;
-    if service.security.implicit {
+    if begun.terms.security.implicit {
         // Before an endpoint is bothered: port 990 gets its share of scanners.
-        tls = match Box::pin(secure(&mut control, shared)).await {
+        tls = match Box::pin(secure(&mut control, &begun.settings, shared)).await {
             Some(tls) => Some(tls),
             None => return Ok(()),
         };
@@ -489,7 +487,7 @@ async fn run_session(
     };
     info!(endpoint = %connected.endpoint, "connected");
     shared.metrics.session_started();
-    let session = Session::new(Arc::clone(shared), service, parties, control, tls, connected);
+    let session = Session::new(Arc::clone(shared), begun, parties, control, tls, connected);
     // Tokens of its own: each event polls them, and the shared ones' locks would be all sessions'.
     let (drain, stop) = (drain.child_token(), shared.stop.child_token());
     let end = session.run(&drain, &stop).await;
@@ -499,10 +497,10 @@ async fn run_session(
 }
 
 /// Shakes hands with a client that begins with TLS.
-async fn secure(control: &mut Control, shared: &Shared) -> Option<SessionTls> {
+async fn secure(control: &mut Control, settings: &Settings, shared: &Shared) -> Option<SessionTls> {
     let session = shared.tls.as_ref()?.session().ok()?;
     let mut tls = session.connection().ok()?;
-    let limit = shared.timeouts.tls_handshake;
+    let limit = settings.timeouts.tls_handshake;
     match timeout(limit, tls::handshake(control.stream(), &mut tls)).await {
         Ok(Ok(())) => {
             shared.metrics.tls_handshake(CONTROL, tls.version(), tls.is_resumed());

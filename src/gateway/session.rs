@@ -20,6 +20,7 @@ use super::control::{Control, Read};
 use super::pace::Pace;
 use super::proxy_header::Opening;
 use super::registry::Listed;
+use super::settings::{self, Settings};
 use super::timer::Timer;
 use super::transfer::{DataConnections, DataEvent};
 use super::{Service, Shared};
@@ -51,10 +52,18 @@ pub(super) struct Parties {
     pub(super) own: SocketAddr,
 }
 
+/// What a session has from its beginning on, whatever a reload changes.
+pub(super) struct Begun {
+    pub(super) service: Arc<Service>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) terms: settings::Terms,
+}
+
 /// One session.
 pub(super) struct Session {
     shared: Arc<Shared>,
     service: Arc<Service>,
+    settings: Arc<Settings>,
     parties: Parties,
     /// Where an operator sees it.
     listed: Listed,
@@ -121,22 +130,23 @@ impl Session {
     /// `tls` is there if the client began with TLS.
     pub(super) fn new(
         shared: Arc<Shared>,
-        service: Arc<Service>,
+        begun: Begun,
         parties: Parties,
         mut client: Control,
         tls: Option<SessionTls>,
         connected: Connected,
     ) -> Self {
+        let Begun { service, settings, terms: offered } = begun;
         let terms = Terms {
             client_ipv6: parties.local.is_ipv6(),
             // Both: a client that comes by IPv6 is not expected to come to its port by IPv4.
-            passive_ipv4: parties.local.is_ipv4() && shared.advertised(&parties).is_ipv4(),
+            passive_ipv4: parties.local.is_ipv4() && settings.advertised(&parties).is_ipv4(),
             upstream_ipv6: connected.endpoint.is_ipv6(),
-            upstream_ports: shared.upstream_ports.clone(),
-            resume: shared.resume,
-            security: service.security,
-            ascii: service.ascii,
-            active: service.active,
+            upstream_ports: settings.upstream_ports.clone(),
+            resume: settings.resume,
+            security: offered.security,
+            ascii: offered.ascii,
+            active: offered.active,
             client: parties.client.ip(),
             own_address: parties.own.ip(),
             own_ports: shared.own_ports.clone(),
@@ -146,12 +156,13 @@ impl Session {
         let Parties { session, client: whom, local, .. } = parties;
         let listed = shared.sessions.enter(session, whom, local, connected.endpoint);
         let (upstream, upstream_tls) =
-            upstream_of(connected.stream, connected.tls, shared.lost_after);
+            upstream_of(connected.stream, connected.tls, settings.lost_after);
         Self {
             opening: Opening::new(),
-            lines: Lines::new(shared.limits.line_length),
-            pace: Pace::new(shared.limits.commands_per_second, Instant::now()),
+            lines: Lines::new(settings.limits.line_length),
+            pace: Pace::new(settings.limits.commands_per_second, Instant::now()),
             service,
+            settings,
             parties,
             listed,
             tls,
@@ -182,7 +193,7 @@ impl Session {
         drain: &CancellationToken,
         stop: &CancellationToken,
     ) -> SessionEnd {
-        let timeouts = self.shared.timeouts.clone();
+        let timeouts = self.settings.timeouts.clone();
         let mut timer = Timer::new();
         let mut draining = false;
         self.take_replies();
@@ -198,7 +209,7 @@ impl Session {
             self.publish();
             let waiting = self.dialogue.waiting();
             let spoke = std::mem::take(&mut self.spoke);
-            timer.run(waiting, spoke, &timeouts, draining.then_some(self.shared.drain_idle));
+            timer.run(waiting, spoke, &timeouts, draining.then_some(self.settings.drain.idle));
             // A client that always has more to read must not keep the thread to itself.
             consume_budget().await;
             match self.event(&mut timer, drain, draining, stop).await {
@@ -463,7 +474,8 @@ impl Session {
         self.place = Some(connected.place);
         self.source = local_ip(&connected.stream);
         self.replies = connected.replies;
-        let (upstream, tls) = upstream_of(connected.stream, connected.tls, self.shared.lost_after);
+        let (upstream, tls) =
+            upstream_of(connected.stream, connected.tls, self.settings.lost_after);
         (self.upstream, self.upstream_tls) = (Some(upstream), tls);
         self.dialogue.handle_upstream_connected(self.endpoint.is_ipv6());
         self.take_replies();

@@ -21,7 +21,7 @@ use tracing::info;
 use super::data_connection::DataConnection;
 use super::data_socket;
 use super::pair::{Course, Dialled, Pair};
-use super::passive::{Exhausted, PassivePool, Reservation};
+use super::passive::{Exhausted, PassivePool, Patience, Reservation};
 use super::protection::Handshake;
 use super::relay::{PipeBudget, Progress};
 use crate::ftp::Direction;
@@ -135,8 +135,14 @@ impl DataConnections {
     }
 
     /// Reserves a port and, once the client has come to it, dials.
-    pub(super) fn reserve(&mut self, pool: PassivePool, client: IpAddr, dial: Dial) {
-        let reserve = Box::pin(async move { pool.reserve(client).await });
+    pub(super) fn reserve(
+        &mut self,
+        pool: PassivePool,
+        client: IpAddr,
+        patience: Patience,
+        dial: Dial,
+    ) {
+        let reserve = Box::pin(async move { pool.reserve(client, patience).await });
         self.begin(Stage::Reserving { reserve, dial });
     }
 

@@ -5,21 +5,38 @@ use std::io::{self, IsTerminal};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{Targets, filter_fn};
-use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::{Log, LogFormat};
 
 /// Sends this process's log to standard error. Call it once; a second call changes nothing.
-pub fn init(config: &Log) {
-    // Checked when the configuration was read.
-    let filter: Targets = config.level.parse().unwrap_or_default();
+pub fn init(config: &Log) -> LogLevel {
+    let (filter, handle) = reload::Layer::new(filter(&config.level));
     let registry = tracing_subscriber::registry().with(filter).with(filter_fn(tells_no_secret));
     let text = fmt::layer().with_writer(io::stderr).with_target(false);
     let _ = match config.format {
         LogFormat::Json => registry.with(text.json().flatten_event(true)).try_init(),
         LogFormat::Text => registry.with(text.with_ansi(io::stderr().is_terminal())).try_init(),
     };
+    LogLevel(handle)
+}
+
+/// What changes the level of the log.
+#[derive(Debug, Clone)]
+pub struct LogLevel(reload::Handle<Targets, Registry>);
+
+impl LogLevel {
+    /// From now on that much is logged.
+    pub fn set(&self, level: &str) {
+        // Fails only if there is no log any more.
+        let _ = self.0.reload(filter(level));
+    }
+}
+
+/// Checked when the configuration was read.
+fn filter(level: &str) -> Targets {
+    level.parse().unwrap_or_default()
 }
 
 /// At its trace level the AWS SDK shows whole requests, with the instance metadata service's token

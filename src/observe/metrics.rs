@@ -415,6 +415,7 @@ impl Metrics {
                 self.steering_calls.with_label_values(&[operation, call_result(good)]);
             }
             self.cloudwatch_reports.with_label_values(&[call_result(good)]);
+            self.settings.show_zeroes(good);
         }
         for result in [LeaseResult::Ok, LeaseResult::Refused, LeaseResult::Unknown] {
             self.lease_requests.with_label_values(&["write", result.as_str()]);

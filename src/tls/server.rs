@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ServerSessionMemoryCache;
 use rustls::sign::CertifiedKey;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::{Tls, expiry, versions};
@@ -35,13 +35,14 @@ const PROTOCOLS: [&[u8]; 2] = [b"ftp", b"ftp-data"];
 /// The certificate that clients are shown, as it is now.
 #[derive(Debug)]
 pub struct Acceptor {
-    config: config::Tls,
     current: RwLock<Current>,
 }
 
 /// A certificate in use.
 #[derive(Debug, Clone)]
 struct Current {
+    /// Where it is from.
+    settings: Arc<config::Tls>,
     config: Arc<ServerConfig>,
     /// When it or one of those that lead to its root runs out, if that is known.
     expires: Option<SystemTime>,
@@ -90,7 +91,12 @@ impl Acceptor {
     ///
     /// [`CertificateError`].
     pub fn load(config: &config::Tls) -> Result<Self, CertificateError> {
-        Ok(Self { config: config.clone(), current: RwLock::new(read(config)?) })
+        Ok(Self { current: RwLock::new(read(&Arc::new(config.clone()))?) })
+    }
+
+    /// From now on new sessions are shown what `new` has, and its files are looked at.
+    pub fn replace(&self, new: &Self) {
+        self.set(new.current());
     }
 
     /// For a new session, with the certificate of now.
@@ -108,16 +114,6 @@ impl Acceptor {
         Ok(SessionTls { config: Arc::new(config), without_tickets: Arc::new(without_tickets) })
     }
 
-    /// Whether data connections must be protected.
-    pub fn requires_data(&self) -> bool {
-        self.config.require_data
-    }
-
-    /// Whether they must resume the session of their control connection.
-    pub fn requires_resumption(&self) -> bool {
-        self.config.require_resumption
-    }
-
     fn current(&self) -> Current {
         self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -126,21 +122,20 @@ impl Acceptor {
     /// reported once, and clients go on to be shown what there was.
     pub async fn follow_files(&self, metrics: &Metrics) {
         metrics.certificate_expires(self.current().expires);
-        let mut seen = self.stamp();
-        let mut ticks = interval(self.config.reload.max(Duration::from_millis(10)));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = stamp(&self.current().settings);
         loop {
-            ticks.tick().await;
-            let stamp = self.stamp();
+            sleep(self.current().settings.reload.max(Duration::from_millis(10))).await;
+            let settings = self.current().settings;
+            let stamp = stamp(&settings);
             if stamp == seen {
                 continue;
             }
             seen = stamp;
-            match read(&self.config) {
+            match read(&settings) {
                 Ok(new) => {
                     metrics.certificate_expires(new.expires);
-                    *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
-                    info!(certificate = %self.config.certificate.display(), "a new certificate");
+                    self.set(new);
+                    info!(certificate = %settings.certificate.display(), "a new certificate");
                 }
                 Err(error) => {
                     warn!(%error, "the new certificate cannot be used; keeping the old one")
@@ -149,11 +144,15 @@ impl Acceptor {
         }
     }
 
-    /// By which a change of the files is seen.
-    fn stamp(&self) -> [Option<(u64, u64, i64, i64)>; 2] {
-        let stamp = |meta: Metadata| (meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
-        [&self.config.certificate, &self.config.key].map(|path| fs::metadata(path).ok().map(stamp))
+    fn set(&self, new: Current) {
+        *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
     }
+}
+
+/// By which a change of the files is seen.
+fn stamp(settings: &config::Tls) -> [Option<(u64, u64, i64, i64)>; 2] {
+    let stamp = |meta: Metadata| (meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
+    [&settings.certificate, &settings.key].map(|path| fs::metadata(path).ok().map(stamp))
 }
 
 // === impl SessionTls ===
@@ -178,7 +177,7 @@ impl SessionTls {
     }
 }
 
-fn read(config: &config::Tls) -> Result<Current, CertificateError> {
+fn read(config: &Arc<config::Tls>) -> Result<Current, CertificateError> {
     let certificates = certificates(&config.certificate)?;
     let expires = certificates.iter().filter_map(|one| expiry::not_after(one)).min();
     let key = PrivateKeyDer::from_pem_file(&config.key)
@@ -190,7 +189,7 @@ fn read(config: &config::Tls) -> Result<Current, CertificateError> {
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
     server.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
-    Ok(Current { config: Arc::new(server), expires })
+    Ok(Current { settings: Arc::clone(config), config: Arc::new(server), expires })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {

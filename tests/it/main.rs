@@ -36,6 +36,7 @@ mod probe;
 mod protocol;
 mod proxy_protocol;
 mod regressions;
+mod reload;
 mod resume;
 mod round_trip;
 mod secrets;

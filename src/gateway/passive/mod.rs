@@ -14,6 +14,7 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +27,6 @@ use tracing::{debug, info, warn};
 
 use super::data_socket;
 use super::proxy_header::{Balancers, NoHeader};
-use crate::config::Passive;
 use crate::observe::metrics::Metrics;
 use table::{Asked, Id, Table};
 
@@ -86,10 +86,17 @@ struct Shared {
     /// Until they are served.
     listeners: Mutex<Vec<(u16, TcpListener)>>,
     table: Mutex<Table<Claim>>,
-    reservation: Duration,
-    wait: Duration,
     balancers: Balancers,
     metrics: Metrics,
+}
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// For a port, when every one is reserved for this client address.
+    pub(super) wait: Duration,
+    /// For the client to come to it.
+    pub(super) reservation: Duration,
 }
 
 /// The pool's side of a reservation.
@@ -111,18 +118,18 @@ struct Ticket {
 // === impl PassivePool ===
 
 impl PassivePool {
-    /// Binds every port of the configuration on `ip`.
+    /// Binds each of the ports on `ip`.
     ///
     /// Must be called within a Tokio runtime.
     pub(super) fn bind(
         ip: IpAddr,
-        config: &Passive,
+        ports: RangeInclusive<u16>,
         balancers: Balancers,
         metrics: Metrics,
     ) -> Result<Self, BindError> {
-        let table = Table::new(config.ports.clone()).ok_or(BindError::NoPorts)?;
+        let table = Table::new(ports.clone()).ok_or(BindError::NoPorts)?;
         let mut listeners = Vec::new();
-        for port in config.ports.clone() {
+        for port in ports {
             let listener = data_socket::listen(ip, port, BACKLOG)
                 .map_err(|source| BindError::Port { ip, port, source })?;
             listeners.push((port, listener));
@@ -130,8 +137,6 @@ impl PassivePool {
         let shared = Shared {
             listeners: Mutex::new(listeners),
             table: Mutex::new(table),
-            reservation: config.reservation,
-            wait: config.wait,
             balancers,
             metrics,
         };
@@ -151,8 +156,12 @@ impl PassivePool {
     }
 
     /// Reserves a port for a client address. If all are reserved for it, waits in turn for as
-    /// long as the configuration says.
-    pub(super) async fn reserve(&self, client: IpAddr) -> Result<Reservation, Exhausted> {
+    /// long as `patience` says.
+    pub(super) async fn reserve(
+        &self,
+        client: IpAddr,
+        patience: Patience,
+    ) -> Result<Reservation, Exhausted> {
         let client = client.to_canonical();
         let (port_sender, port_receiver) = oneshot::channel();
         let (stream_sender, stream) = oneshot::channel();
@@ -164,14 +173,14 @@ impl PassivePool {
             Asked::Granted(port) => port,
             Asked::Queued => {
                 self.shared.metrics.passive_waits();
-                match timeout(self.shared.wait, port_receiver).await {
+                match timeout(patience.wait, port_receiver).await {
                     Ok(Ok(port)) => port,
                     Ok(Err(_)) | Err(_) => return Err(Exhausted),
                 }
             }
         };
         self.shared.metrics.passive_reserved(true);
-        let expires = Instant::now() + self.shared.reservation;
+        let expires = Instant::now() + patience.reservation;
         Ok(Reservation { port, expires, stream: Some(stream), ticket })
     }
 

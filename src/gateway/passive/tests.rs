@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::config::{PassiveAddress, ProxyProtocol};
+use crate::config::ProxyProtocol;
 
 /// Longer than anything takes that goes right.
 const LONG: Duration = Duration::from_secs(30);
@@ -17,6 +17,7 @@ const LONG: Duration = Duration::from_secs(30);
 struct Served {
     ip: IpAddr,
     pool: PassivePool,
+    patience: Patience,
     metrics: Metrics,
     closed: CancellationToken,
     tasks: TaskTracker,
@@ -25,13 +26,13 @@ struct Served {
 impl Served {
     fn new(ip: [u8; 4], reservation: Duration, wait: Duration) -> Self {
         let (ip, metrics) = (IpAddr::from(ip), Metrics::new().unwrap());
-        let pool = bind(ip, reservation, wait, metrics.clone()).unwrap();
+        let (pool, patience) = (bind(ip, metrics.clone()).unwrap(), Patience { wait, reservation });
         let (closed, tasks) = (CancellationToken::new(), TaskTracker::new());
         pool.serve(&tasks, &closed);
         pool.serve(&tasks, &closed);
         assert_eq!(tasks.len(), 9);
         tasks.close();
-        Self { ip, pool, metrics, closed, tasks }
+        Self { ip, pool, patience, metrics, closed, tasks }
     }
 
     fn metric(&self, name: &str) -> String {
@@ -44,21 +45,18 @@ impl Served {
         self.metric("ftpgate_passive_strangers_total")
     }
 
+    async fn reserve(&self, client: IpAddr) -> Result<Reservation, Exhausted> {
+        self.pool.reserve(client, self.patience).await
+    }
+
     async fn connect(&self, client: IpAddr, port: u16) -> TcpStream {
         data_socket::dial(SocketAddr::new(self.ip, port), client, 0, LONG).await.unwrap()
     }
 }
 
-fn bind(
-    ip: IpAddr,
-    reservation: Duration,
-    wait: Duration,
-    metrics: Metrics,
-) -> Result<PassivePool, BindError> {
-    let (address, overrides) = (PassiveAddress::Auto, Vec::new());
-    let config = Passive { ports: 8192..=8200, address, overrides, reservation, wait };
+fn bind(ip: IpAddr, metrics: Metrics) -> Result<PassivePool, BindError> {
     let none = ProxyProtocol { trusted: Vec::new(), timeout: LONG };
-    PassivePool::bind(ip, &config, Balancers::new(&none), metrics)
+    PassivePool::bind(ip, 8192..=8200, Balancers::new(&none), metrics)
 }
 
 fn client(n: u16) -> IpAddr {
@@ -79,7 +77,7 @@ async fn five_hundred_data_connections_of_a_hundred_clients_reach_their_sessions
         let served = Arc::clone(&served);
         sessions.spawn(async move {
             let client = client(n % 100);
-            let mut reservation = served.pool.reserve(client).await.unwrap();
+            let mut reservation = served.reserve(client).await.unwrap();
             let mut theirs = served.connect(client, reservation.port()).await;
             theirs.write_all(&n.to_be_bytes()).await.unwrap();
             let mut ours = reservation.accepted().await.unwrap();
@@ -101,7 +99,7 @@ async fn thirty_transfers_of_one_client_run_at_once_on_nine_ports() {
     let mut running = Vec::new();
     let mut ports: HashMap<u16, usize> = HashMap::new();
     for _ in 0..30 {
-        let mut reservation = served.pool.reserve(client(1)).await.unwrap();
+        let mut reservation = served.reserve(client(1)).await.unwrap();
         *ports.entry(reservation.port()).or_default() += 1;
         let theirs = served.connect(client(1), reservation.port()).await;
         running.push((reservation.accepted().await.unwrap(), theirs, reservation));
@@ -115,23 +113,23 @@ async fn the_tenth_reservation_of_one_address_waits_in_turn_or_is_told_that_ther
     let served = Served::new([127, 66, 0, 3], LONG, Duration::from_millis(50));
     let mut nine = Vec::new();
     for _ in 0..9 {
-        nine.push(served.pool.reserve(client(1)).await.unwrap());
+        nine.push(served.reserve(client(1)).await.unwrap());
     }
     let ports: HashSet<u16> = nine.iter().map(Reservation::port).collect();
     assert_eq!(ports.len(), 9);
-    assert_eq!(served.pool.reserve(client(1)).await.unwrap_err(), Exhausted);
+    assert_eq!(served.reserve(client(1)).await.unwrap_err(), Exhausted);
     // Another address is not concerned.
-    served.pool.reserve(client(2)).await.unwrap();
+    served.reserve(client(2)).await.unwrap();
 
     let patient = Served::new([127, 66, 0, 4], LONG, LONG);
     let mut nine = Vec::new();
     for _ in 0..9 {
-        nine.push(patient.pool.reserve(client(1)).await.unwrap());
+        nine.push(patient.reserve(client(1)).await.unwrap());
     }
     let (mut left, mut first, mut second) = (
-        Box::pin(patient.pool.reserve(client(1))),
-        Box::pin(patient.pool.reserve(client(1))),
-        Box::pin(patient.pool.reserve(client(1))),
+        Box::pin(patient.reserve(client(1))),
+        Box::pin(patient.reserve(client(1))),
+        Box::pin(patient.reserve(client(1))),
     );
     for waiter in [&mut left, &mut first, &mut second] {
         assert!(is_pending(waiter).await);
@@ -155,7 +153,7 @@ async fn is_pending<T>(future: &mut std::pin::Pin<Box<impl Future<Output = T>>>)
 #[tokio::test]
 async fn a_stranger_is_reset_and_disturbs_nobody() {
     let served = Served::new([127, 66, 0, 5], LONG, LONG);
-    let mut reservation = served.pool.reserve(client(1)).await.unwrap();
+    let mut reservation = served.reserve(client(1)).await.unwrap();
     let port = reservation.port();
     let unreserved = if port == 8192 { 8193 } else { 8192 };
     assert!(is_reset(served.connect(client(2), port).await).await);
@@ -171,7 +169,7 @@ async fn a_stranger_is_reset_and_disturbs_nobody() {
 async fn a_reservation_expires_and_frees_its_port() {
     let served = Served::new([127, 66, 0, 6], Duration::from_millis(20), Duration::ZERO);
     for _ in 0..20 {
-        let mut reservation = served.pool.reserve(client(1)).await.unwrap();
+        let mut reservation = served.reserve(client(1)).await.unwrap();
         assert_eq!(reservation.accepted().await.unwrap_err(), Expired);
         assert_eq!(reservation.accepted().await.unwrap_err(), Expired);
     }
@@ -180,7 +178,7 @@ async fn a_reservation_expires_and_frees_its_port() {
 #[tokio::test]
 async fn waiting_for_the_data_connection_may_be_interrupted() {
     let served = Served::new([127, 66, 0, 7], LONG, LONG);
-    let mut reservation = served.pool.reserve(client(1)).await.unwrap();
+    let mut reservation = served.reserve(client(1)).await.unwrap();
     let theirs = served.connect(client(1), reservation.port()).await;
     let ours = loop {
         tokio::select! {
@@ -195,7 +193,7 @@ async fn waiting_for_the_data_connection_may_be_interrupted() {
 #[tokio::test]
 async fn a_connection_whose_session_has_gone_is_reset() {
     let served = Served::new([127, 66, 0, 8], LONG, LONG);
-    let reservation = served.pool.reserve(client(1)).await.unwrap();
+    let reservation = served.reserve(client(1)).await.unwrap();
     let theirs = served.connect(client(1), reservation.port()).await;
     drop(reservation);
     assert!(is_reset(theirs).await);
@@ -205,7 +203,7 @@ async fn a_connection_whose_session_has_gone_is_reset() {
 async fn an_ipv4_client_of_an_ipv6_socket_is_the_same_client() {
     let served = Served::new([127, 66, 0, 9], LONG, LONG);
     let IpAddr::V4(v4) = client(1) else { unreachable!() };
-    let mut reservation = served.pool.reserve(v4.to_ipv6_mapped().into()).await.unwrap();
+    let mut reservation = served.reserve(v4.to_ipv6_mapped().into()).await.unwrap();
     let _theirs = served.connect(client(1), reservation.port()).await;
     reservation.accepted().await.unwrap();
 }
@@ -213,11 +211,11 @@ async fn an_ipv4_client_of_an_ipv6_socket_is_the_same_client() {
 #[tokio::test]
 async fn a_port_that_is_taken_is_named_and_free_again_when_the_pool_has_closed() {
     let served = Served::new([127, 66, 0, 10], LONG, LONG);
-    let error = bind(served.ip, LONG, LONG, served.metrics.clone()).unwrap_err();
+    let error = bind(served.ip, served.metrics.clone()).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("passive port 8192 of 127.66.0.10"), "{text}");
     assert!(text.contains("change passive.ports"), "{text}");
     served.closed.cancel();
     served.tasks.wait().await;
-    bind(served.ip, LONG, LONG, served.metrics.clone()).unwrap();
+    bind(served.ip, served.metrics.clone()).unwrap();
 }

@@ -6,16 +6,17 @@ use std::time::{Duration, SystemTime};
 
 use tracing::debug;
 
-use super::{Parties, Session, Shared, printable};
-use crate::config::{PassiveAddress, PassiveHost};
+use super::{Parties, Session, printable};
+use crate::config::{Passive, PassiveAddress, PassiveHost};
 use crate::ftp::dialogue::{Course, DataFailure, DataTarget, TransferEnd};
 use crate::ftp::{Direction, Outcome};
 use crate::gateway::pair;
+use crate::gateway::passive::Patience;
 use crate::gateway::protection::Protection;
+use crate::gateway::settings::Settings;
 use crate::gateway::transfer::{Callback, DataEvent, Dial};
 use crate::observe::audit::Record;
 use crate::observe::metrics::DATA;
-use crate::tls::Acceptor;
 
 impl Session {
     pub(super) fn take_data(&mut self, event: DataEvent) {
@@ -27,7 +28,7 @@ impl Session {
         }
         match event {
             DataEvent::PortReserved(port) => {
-                let address = SocketAddr::new(self.shared.advertised(&self.parties), port);
+                let address = SocketAddr::new(self.settings.advertised(&self.parties), port);
                 self.dialogue.handle_port_reserved(address);
             }
             DataEvent::PortsExhausted => {
@@ -60,11 +61,10 @@ impl Session {
     /// Lets the bytes of a transfer move.
     pub(super) fn relay(&mut self, course: Course) {
         let Course { direction, ascii, private } = course;
-        let acceptor = self.shared.tls.as_ref();
         let protection = self.tls.as_ref().filter(|_| private).map(|tls| Protection {
             tls: tls.clone(),
-            require_resumption: acceptor.is_none_or(Acceptor::requires_resumption),
-            handshake: self.shared.timeouts.tls_handshake,
+            require_resumption: self.settings.require_resumption,
+            handshake: self.settings.timeouts.tls_handshake,
         });
         if private && protection.is_none() {
             // Never in the clear what shall be private.
@@ -73,13 +73,13 @@ impl Session {
         }
         let course = pair::Course { direction, ascii, protection };
         let pipes = Arc::clone(&self.shared.pipes);
-        self.data.relay(course, pipes, self.shared.timeouts.data_idle);
+        self.data.relay(course, pipes, self.settings.timeouts.data_idle);
     }
 
     /// Keeps in mind where the client waits to be connected to.
     pub(super) fn await_transfer(&mut self, to: SocketAddr, target: DataTarget) {
         let from = self.parties.own.ip();
-        let callback = Callback { to, from, source_port: self.shared.active.source_port };
+        let callback = Callback { to, from, source_port: self.settings.active.source_port };
         let dial = self.dial(target);
         self.data.await_transfer(callback, dial);
     }
@@ -87,11 +87,13 @@ impl Session {
     /// Takes a passive port for the client; its data connection will be taken on to `target`.
     pub(super) fn reserve(&mut self, target: DataTarget) {
         let dial = self.dial(target);
-        self.data.reserve(self.service.pool.clone(), self.parties.client.ip(), dial);
+        let (pool, client) = (self.service.pool.clone(), self.parties.client.ip());
+        let Passive { reservation, wait, .. } = self.settings.passive;
+        self.data.reserve(pool, client, Patience { wait, reservation }, dial);
     }
 
     fn dial(&self, target: DataTarget) -> Dial {
-        let host = match (self.shared.passive_host, target.announced_host) {
+        let host = match (self.settings.passive_host, target.announced_host) {
             (PassiveHost::Announced, Some(host)) if !host.is_unspecified() => host.into(),
             _ => self.endpoint.ip(),
         };
@@ -99,7 +101,7 @@ impl Session {
             to: SocketAddr::new(host, target.port),
             from: self.source,
             source: self.source_count.clone(),
-            timeout: self.shared.timeouts.data_connect,
+            timeout: self.settings.timeouts.data_connect,
             tls: self.upstream_tls.clone(),
         }
     }
@@ -136,7 +138,7 @@ impl Session {
     }
 }
 
-impl Shared {
+impl Settings {
     /// The address that 227 names for this client.
     pub(super) fn advertised(&self, parties: &Parties) -> IpAddr {
         let client = parties.client.ip();

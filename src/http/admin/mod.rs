@@ -10,6 +10,7 @@
 //! | `POST /drain`, `POST /drain/force` | [`Pair::drain`] |
 //! | `POST /resume` | [`Pair::resume`] |
 //! | `POST /failover` | [`Pair::fail_over`] |
+//! | `POST /reload` | [`Reload::run`]; also `needs_restart[]`, tables and keys that are not taken up |
 //!
 //! Every answer is one JSON object. What was asked for in vain is answered by its `error`, one line
 //! for people: 409 for an order that is refused, 404 for a session, endpoint or route that there is
@@ -61,11 +62,12 @@ use axum::response::Response;
 use axum::routing::{delete, get, post};
 use serde::Serialize;
 use tokio::net::UnixListener;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{Report, json, report};
-use crate::gateway::{Gateway, Health, Sessions};
+use crate::gateway::{Gateway, Health, Reload, Sessions};
 use crate::ha::{Done, OrderError, Pair};
 use crate::upstream::Upstream;
 
@@ -81,14 +83,21 @@ pub struct Node {
     pair: Pair,
     sessions: Sessions,
     upstream: Upstream,
+    reload: Reload,
     since: SystemTime,
 }
 
 impl Node {
     /// A node that has just started.
-    pub fn new(gateway: &Gateway, pair: Pair) -> Self {
-        let (health, since) = (gateway.health(), SystemTime::now());
-        Self { health, pair, sessions: gateway.sessions(), upstream: gateway.upstream(), since }
+    pub fn new(gateway: &Gateway, pair: Pair, reload: Reload) -> Self {
+        Self {
+            health: gateway.health(),
+            pair,
+            sessions: gateway.sessions(),
+            upstream: gateway.upstream(),
+            reload,
+            since: SystemTime::now(),
+        }
     }
 
     fn name(&self) -> String {
@@ -144,6 +153,7 @@ pub async fn serve(listener: UnixListener, node: Node, shutdown: CancellationTok
         .route("/drain/force", post(drain_by_force))
         .route("/resume", post(resume))
         .route("/failover", post(fail_over))
+        .route("/reload", post(reload))
         .fallback(unknown)
         .method_not_allowed_fallback(unfit)
         .with_state(node);
@@ -181,6 +191,14 @@ async fn resume(State(node): State<Node>) -> Response {
 
 async fn fail_over(State(node): State<Node>) -> Response {
     answer(node.pair.fail_over().await)
+}
+
+async fn reload(State(node): State<Node>) -> Response {
+    match spawn_blocking(move || node.reload.run()).await {
+        Ok(Ok(reloaded)) => json(StatusCode::OK, &reloaded),
+        Ok(Err(error)) => refuse(StatusCode::CONFLICT, &error.to_string()),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
 }
 
 async fn unknown(uri: Uri) -> Response {

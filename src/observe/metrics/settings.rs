@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::{IntGauge, IntGaugeVec};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::{Maker, Metrics};
 
@@ -13,6 +13,7 @@ pub(super) struct Settings {
     node: IntGaugeVec,
     sessions_limit: IntGauge,
     certificate_expiry: IntGaugeVec,
+    reloads: IntCounterVec,
 }
 
 /// A node and its place in a pair; what there is none of is empty.
@@ -45,7 +46,19 @@ impl Settings {
                 "When the first of the certificates that clients are shown runs out.",
                 &[],
             )?,
+            reloads: make.counters(
+                "config_reloads_total",
+                "Attempts to take up a changed configuration.",
+                &["result"],
+            )?,
         })
+    }
+}
+
+impl Settings {
+    /// The series of one result, from the start.
+    pub(super) fn show_zeroes(&self, good: bool) {
+        self.reloads.with_label_values(&[super::call_result(good)]);
     }
 }
 
@@ -59,6 +72,11 @@ impl Metrics {
     /// So many sessions are taken.
     pub fn sessions_limit(&self, sessions: usize) {
         self.settings.sessions_limit.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+    }
+
+    /// A changed configuration was taken up, or could not be.
+    pub fn config_reload(&self, good: bool) {
+        self.settings.reloads.with_label_values(&[super::call_result(good)]).inc();
     }
 
     /// Clients are shown certificates that are good until then, if that is known.

@@ -303,6 +303,11 @@ impl Gateway {
         self.process.signal(Signal::TERM);
     }
 
+    /// Asks it to take up its file.
+    pub(crate) fn sighup(&self) {
+        self.process.signal(Signal::HUP);
+    }
+
     /// Kills it outright.
     pub(crate) fn sigkill(&mut self) {
         self.process.sigkill();

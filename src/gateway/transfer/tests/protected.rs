@@ -38,6 +38,26 @@ async fn a_foreign_session_is_refused() {
     }
 }
 
+#[test]
+fn a_client_that_uses_each_ticket_once_has_four_for_uploads_with_tls_1_3() {
+    for (version, enough) in [(&TLS12, 9), (&TLS13, 4)] {
+        let session = Authority::new().begun(version);
+        let resumed = |_: &usize| {
+            let mut server = session.server.connection_without_tickets().unwrap();
+            let (mut client, mut none) = (session.client(), Vec::new());
+            for _ in 0..4 {
+                let (mut up, mut down) = (Vec::new(), Vec::new());
+                client.output(&mut up);
+                server.open(&up, &mut none).unwrap();
+                server.output(&mut down);
+                client.open(&down, &mut none).unwrap();
+            }
+            server.is_resumed()
+        };
+        assert_eq!((0..9).take_while(resumed).count(), enough);
+    }
+}
+
 #[tokio::test]
 async fn a_new_session_will_do_where_none_needs_to_be_resumed() {
     let authority = Authority::new();

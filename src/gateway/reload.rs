@@ -1,0 +1,136 @@
+//! A changed configuration, taken up while sessions run.
+//!
+//! All of the file is read and checked first, with the certificate that it names, and then put to
+//! use at one stroke: a bad file changes nothing. New sessions get what is new; those that run keep
+//! what they began with. What a running node cannot take up stays as it is, and is told.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use tracing::{info, warn};
+
+use super::Shared;
+use super::settings::Settings;
+use crate::config::{Config, ConfigError};
+use crate::observe::log::LogLevel;
+use crate::tls::{Acceptor, CertificateError};
+
+/// Takes up a changed configuration; clones share it.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    /// What there is now. Held during a reload, so that there is one at a time.
+    config: Mutex<Config>,
+    log: LogLevel,
+}
+
+/// A reload that was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reloaded {
+    /// One line for people.
+    pub done: String,
+    /// The tables and keys whose change takes a restart.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// A file that cannot be taken up. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The file itself.
+    #[error("{0}nothing has changed")]
+    Config(ConfigError),
+    /// The certificate that it names.
+    #[error("{0}; nothing has changed")]
+    Certificate(#[from] CertificateError),
+}
+
+// === impl Reload ===
+
+impl Reload {
+    pub(super) fn new(shared: Arc<Shared>, path: &Path, config: Config, log: LogLevel) -> Self {
+        let config = Mutex::new(config);
+        Self { inner: Arc::new(Inner { shared, path: path.into(), config, log }) }
+    }
+
+    /// Reads the file and takes up what is new in it. Call it where waiting for a disk does no harm.
+    ///
+    /// # Errors
+    ///
+    /// [`ReloadError`].
+    pub fn run(&self) -> Result<Reloaded, ReloadError> {
+        let result = self.inner.run();
+        self.inner.shared.metrics.config_reload(result.is_ok());
+        match &result {
+            Ok(Reloaded { needs_restart, .. }) if needs_restart.is_empty() => {
+                info!("the configuration is taken up");
+            }
+            Ok(Reloaded { needs_restart, .. }) => {
+                warn!(
+                    ?needs_restart,
+                    "the configuration is taken up, but for what needs a restart"
+                );
+            }
+            Err(error) => warn!(%error, "the configuration cannot be taken up"),
+        }
+        result
+    }
+}
+
+impl Inner {
+    fn run(&self) -> Result<Reloaded, ReloadError> {
+        let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = Config::load(&self.path).map_err(ReloadError::Config)?;
+        let certificate = new.tls.as_ref().map(Acceptor::load).transpose()?;
+        let needs_restart = current.fixed_changes(&new);
+
+        if let (Some(acceptor), Some(certificate)) = (&self.shared.tls, &certificate) {
+            acceptor.replace(certificate);
+        }
+        self.shared.take_up(&new);
+        self.log.set(&new.log.level);
+        // What needs a restart needs it still when the next file comes.
+        current.take_up(new);
+        let done = match needs_restart.as_slice() {
+            [] => "the configuration is taken up".into(),
+            keys => format!(
+                "the configuration is taken up, but for {}, which needs a restart",
+                keys.join(", ")
+            ),
+        };
+        Ok(Reloaded { done, needs_restart })
+    }
+}
+
+impl Shared {
+    /// New sessions get this from now on. A listener that is not there yet is none.
+    fn take_up(&self, config: &Config) {
+        let mut settings = Settings::new(config);
+        let old = self.settings();
+        if self.tls.is_none() {
+            // Without a certificate from the start there is no TLS to offer.
+            settings.listeners.iter_mut().for_each(|terms| terms.security = Default::default());
+        }
+        // By its place: other addresses take a restart, and so do these listeners' terms then.
+        if config.listeners.len() != old.listeners.len() {
+            settings.listeners.clone_from(&old.listeners);
+        }
+        settings.passive.ports = old.passive.ports.clone();
+        self.admission.limit(&config.limits);
+        self.metrics.sessions_limit(config.limits.sessions);
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.done)
+    }
+}
