@@ -2,18 +2,18 @@
 //! connection. Anybody else gets nothing of it, and what he brings is nowhere.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
+use std::process::Command;
 use std::time::Instant;
 
 use tempfile::TempDir;
 
 use super::{count, handshakes};
 use crate::harness::certificates::Authority;
-use crate::harness::clients::{Client, Mode, Operation, Target, Tls as ClientTls};
 use crate::harness::ftp::{Ftp, connect, fin};
 use crate::harness::ftps::{Secure, SecureEnd, Tls, VERSIONS, read_to_end};
 use crate::harness::gateway::{Gateway, GatewayOptions};
-use crate::harness::servers::{Kind, Server};
+use crate::harness::servers::{Kind, PASSWORD, Server};
 use crate::harness::tap::Tap;
 use crate::harness::{PATIENCE, address, bytes, eventually};
 
@@ -190,17 +190,20 @@ fn a_client_that_forgets_tls_in_active_mode_is_not_believed() {
     let scratch = TempDir::new().unwrap();
     let local = scratch.path().join("local");
     std::fs::write(&local, bytes(5, 300_001)).unwrap();
-    let target = |mode, address: SocketAddr| Target {
-        tls: ClientTls::Explicit(&authority.file),
-        ..Target::new(address, USER, mode)
-    };
-    for (round, mode) in [Mode::Port, Mode::Eprt].into_iter().enumerate() {
+    for (round, spoken) in ["--disable-eprt", "--eprt"].into_iter().enumerate() {
         let file = format!("forgotten-{round}-");
-        let upload = Operation::Upload { local: &local, remote: &file };
-        let outcome = Client::Curl.run(target(mode, gateway.address), upload);
+        let outcome = Command::new("curl")
+            .args(["-q", "-sS", "--max-time", "60", "--ssl-reqd", "--ftp-port", "-", spoken])
+            .args(["-u", &format!("{USER}:{PASSWORD}"), "--cacert"])
+            .arg(&authority.file)
+            .arg("-T")
+            .arg(&local)
+            .arg(format!("ftp://{}/{file}", gateway.address))
+            .output()
+            .unwrap();
         assert!(
-            outcome.is_err(),
-            "this curl has learnt better: let Client::can say so, that the matrix has it"
+            !outcome.status.success(),
+            "this curl has learnt better: the matrix needs no other libcurl for it any more"
         );
         let verdict = tap.verdict(&file);
         assert!(verdict >= 400, "the server said {verdict} to a file in the clear");

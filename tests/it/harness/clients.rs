@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::servers::PASSWORD;
+use super::stand_in;
 
 /// Seconds that one run may take; a client that hangs is a failure, not a wait.
 const TIME_LIMIT: &str = "60";
@@ -87,6 +88,11 @@ impl<'a> Target<'a> {
     pub(crate) fn new(address: SocketAddr, user: &'a str, mode: Mode) -> Self {
         Self { address, user, mode, ascii: false, tls: Tls::Off }
     }
+
+    /// In active mode with TLS.
+    fn is_private_callback(self) -> bool {
+        self.tls != Tls::Off && matches!(self.mode, Mode::Port | Mode::Eprt)
+    }
 }
 
 impl Tls<'_> {
@@ -119,8 +125,6 @@ impl Client {
     pub(crate) fn can(self, target: Target<'_>) -> bool {
         let ipv6 = target.address.is_ipv6();
         match (self, target.mode) {
-            // Curl 7.88 says PROT P and then sends in the clear, in active mode.
-            (Self::Curl, Mode::Port | Mode::Eprt) if target.tls != Tls::Off => false,
             // It knows no TLS.
             (Self::Tnftp, _) if target.tls != Tls::Off => false,
             // These are for IPv4 only.
@@ -139,6 +143,9 @@ impl Client {
     ) -> Result<String, String> {
         let scratch = tempfile::tempdir().unwrap();
         let (mut command, script) = match self {
+            Self::Curl if target.is_private_callback() => {
+                (libcurl(target, operation), LIBCURL.into())
+            }
             Self::Curl => (curl(target, operation), String::new()),
             Self::Ftplib => (ftplib(target, operation), FTPLIB.into()),
             Self::Lftp => (limited("lftp"), lftp(target, operation)),
@@ -251,6 +258,55 @@ fn curl(target: Target<'_>, operation: Operation<'_>) -> Command {
     }
     curl
 }
+
+/// A newer libcurl, as Debian's curl 7.88 says PROT P and then sends in the clear, in active mode.
+fn libcurl(target: Target<'_>, operation: Operation<'_>) -> Command {
+    let mut python = limited(&stand_in("pycurl/bin/python").to_string_lossy());
+    let base = format!("{}://{}", target.tls.scheme(), target.address);
+    let kind = if target.ascii { "ascii" } else { "binary" };
+    let eprt = if target.mode == Mode::Eprt { "1" } else { "0" };
+    let authority = target.tls.authority().unwrap_or_default();
+    python.args(["-", &authority, target.user, PASSWORD, kind, eprt]);
+    match operation {
+        Operation::Download { remote, local } => {
+            python.args(["download", &format!("{base}/{remote}")]).arg(local)
+        }
+        Operation::Nlst(path) => python.args(["nlst", &format!("{base}/{path}/")]),
+        Operation::Upload { local, remote } => {
+            python.args(["upload", &format!("{base}/{remote}")]).arg(local)
+        }
+        other => panic!("{other:?} is not for this client"),
+    };
+    python
+}
+
+/// Arguments: authority, user, password, type, 1 for EPRT, operation, URL, local path.
+const LIBCURL: &str = r#"
+import pycurl, sys
+authority, user, password, kind, eprt, operation, url, *paths = sys.argv[1:]
+curl = pycurl.Curl()
+for option, value in [
+    (curl.URL, url),
+    (curl.USERPWD, f"{user}:{password}"),
+    (curl.CAINFO, authority),
+    (curl.USE_SSL, pycurl.USESSL_ALL),
+    (curl.FTPPORT, "-"),
+    (curl.FTP_USE_EPRT, int(eprt)),
+    (curl.TRANSFERTEXT, int(kind == "ascii")),
+    (curl.CRLF, int(kind == "ascii" and operation == "upload")),
+    (curl.DIRLISTONLY, int(operation == "nlst")),
+]:
+    curl.setopt(option, value)
+match operation:
+    case "download":
+        curl.setopt(curl.WRITEDATA, open(paths[0], "wb"))
+    case "nlst":
+        curl.setopt(curl.WRITEDATA, sys.stdout.buffer)
+    case "upload":
+        curl.setopt(curl.UPLOAD, 1)
+        curl.setopt(curl.READDATA, open(paths[0], "rb"))
+curl.perform()
+"#;
 
 fn lftp(target: Target<'_>, operation: Operation<'_>) -> String {
     let epsv = target.mode == Mode::Epsv;
