@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::harness::canned::{CONTENT, CannedServer};
 use crate::harness::dns::{Dns, Failure};
 use crate::harness::ftp::Ftp;
@@ -191,8 +193,10 @@ fn both_families_are_found_and_a_zonal_name_tells_the_zone() {
         for _ in 0..4 {
             assert_eq!(answerer(&gateway), banner);
         }
-        let (_, body) = gateway.get("/readyz");
-        assert!(body.contains("\"[::1]:2121\",\"zone\":\"ap-northeast-1c\""), "{body}");
+        let body: Value = serde_json::from_str(&gateway.get("/readyz").1).unwrap();
+        let of_six = |endpoint: &&Value| endpoint["address"] == "[::1]:2121";
+        let six = body["endpoints"].as_array().unwrap().iter().find(of_six).unwrap();
+        assert_eq!((&six["zone"], &six["name"]), (&"ap-northeast-1c".into(), &c.clone().into()));
     }
 }
 
