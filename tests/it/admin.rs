@@ -490,6 +490,9 @@ fn a_probe_goes_as_deep_as_it_is_asked_to_and_counts_only_if_it_is_the_ordinary_
         }
         humantime::parse_rfc3339(endpoint["probed"].as_str().unwrap()).unwrap();
     }
+    // The role follows a little later.
+    let active = || (gateway.get("/activez").0 == 200).then_some(());
+    eventually("the node to be active", active);
     let status = run(&gateway, &["status"]).expect(0, "there is no other node").out;
     assert!(status.contains("ready     yes") && status.contains(&dead.to_string()), "{status}");
 }
