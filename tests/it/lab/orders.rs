@@ -60,11 +60,12 @@ fn a_gateway_without_an_endpoint_gives_its_role_up_if_its_peer_can_serve_and_nev
     eventually("the lease to be renewed", || (lab.s3.writes().len() > writes + 4).then_some(()));
     assert_eq!(lab.s3.holders().len(), moved, "nobody else has taken it");
     assert_eq!(lab.node(other).report()["role"], "active");
-    // First the holder, which would else hand over, and rightly.
+    // First the holder: to a peer that is ready before it, it would hand over, and rightly.
     for place in [other, active] {
         for endpoint in endpoints {
             lab.network.mend_between(place, endpoint);
         }
+        eventually("it to be ready", || lab.node(place).is_ready().then_some(()));
     }
     assert_eq!(lab.wait_until_whole(), other);
 }
