@@ -91,8 +91,10 @@ fn another_clients_address_is_a_stranger_with_tls_too() {
     let mut client = Ftp::private(gateway.address, &tls, USER);
     let port = client.pasv();
     client.send("RETR secret");
-    let stranger = connect(port, Some(address::unused().into())).unwrap();
-    assert!(tls.shake(stranger).is_err(), "a stranger was let in");
+    // The reset may be there as early as the connect.
+    if let Ok(stranger) = connect(port, Some(address::unused().into())) {
+        assert!(tls.shake(stranger).is_err(), "a stranger was let in");
+    }
     eventually("the stranger to be counted", || {
         (gateway.metric("ftpgate_passive_strangers_total") == 1.0).then_some(())
     });
