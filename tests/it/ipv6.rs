@@ -110,8 +110,10 @@ fn a_client_of_the_other_family_is_a_stranger_at_the_port() {
     let mut client = Ftp::login(six, &server);
     let port = client.epsv();
     client.send("RETR file");
-    let stranger = connect((gateway.address.ip(), port.port()).into(), None).unwrap();
-    assert_eq!(read_to_end(stranger).0, b"");
+    // The reset may be there as early as the connect.
+    if let Ok(stranger) = connect((gateway.address.ip(), port.port()).into(), None) {
+        assert_eq!(read_to_end(stranger).0, b"");
+    }
     let data = client.open(port);
     client.reply().expect(&[150]);
     assert_eq!(read_to_end(data).0, b"content");
