@@ -308,31 +308,44 @@ fn a_pair_is_checked_as_a_whole() {
 
 #[test]
 fn a_change_that_takes_a_restart_is_known_from_one_that_does_not() {
-    let now = Config::parse(ENDPOINT, "now").unwrap();
-    for (tables, expected) in [
-        ("", &[][..]),
-        ("[timeouts]\nidle = \"1m\"\n[limits]\nsessions = 5\n[log]\nlevel = \"debug\"\n", &[]),
-        ("[passive]\naddress = \"10.0.0.1\"\nwait = \"1s\"\n[drain]\nidle = \"1s\"\n", &[]),
-        ("[[listener]]\naddress = \"0.0.0.0:21\"\nactive = false\n", &[]),
-        ("[passive]\nports = \"9000-9008\"\n", &["passive.ports"]),
-        ("[[listener]]\naddress = \"0.0.0.0:2121\"\n", &["listener.address"]),
-        ("[node]\nname = \"other\"\n[probe]\nrise = 9\n", &["node", "probe"]),
-        ("[log]\nformat = \"json\"\n[http]\nenabled = false\n", &["http", "log.format"]),
-        ("[tls]\ncertificate = \"a\"\nkey = \"b\"\n", &["tls"]),
+    let certificate = "[tls]\ncertificate = \"a\"\nkey = \"b\"\n";
+    let listener = "[[listener]]\naddress = \"0.0.0.0:21\"\n";
+    let two = &*format!("{listener}[[listener]]\naddress = \"0.0.0.0:990\"\n");
+    let tls = &*format!("{listener}tls = \"required\"\n{certificate}");
+    for (now, new, expected) in [
+        ("", "", &[][..]),
+        ("", "[timeouts]\nidle = \"1m\"\n[limits]\nsessions = 5\n[log]\nlevel = \"debug\"\n", &[]),
+        ("", "[passive]\naddress = \"10.0.0.1\"\nwait = \"1s\"\n[drain]\nidle = \"1s\"\n", &[]),
+        ("", &format!("{listener}active = false\nascii = \"pass-through\"\n"), &[]),
+        ("", "[active]\nsource_port = 20\n", &[]),
+        ("", "[passive]\nports = \"9000-9008\"\nwait = \"1s\"\n", &["passive"]),
+        ("", "[[listener]]\naddress = \"0.0.0.0:2121\"\nactive = false\n", &["listener"]),
+        ("", two, &["listener"]),
+        (two, "", &["listener"]),
+        ("", "[node]\nname = \"other\"\n[probe]\nrise = 9\n", &["node", "probe"]),
+        (
+            "",
+            "[log]\nformat = \"json\"\nlevel = \"debug\"\n[http]\nenabled = false\n",
+            &["http", "log"],
+        ),
+        ("", certificate, &["tls"]),
+        ("", tls, &["listener", "tls"]),
+        (tls, "", &["tls"]),
+        (tls, &tls.replace("\"a\"", "\"c\"").replace("required", "optional"), &[]),
     ] {
-        let new = Config::parse(&format!("{ENDPOINT}{tables}"), "new").unwrap();
-        assert_eq!(now.fixed_changes(&new), expected, "{tables}");
-        // What is taken up is no difference any more, and the rest still is.
-        let mut taken = now.clone();
-        taken.take_up(new.clone());
-        assert_eq!(taken.fixed_changes(&new), expected, "{tables}");
-        assert_eq!(taken == new, expected.is_empty(), "{tables}");
+        let [now, new] = [now, new].map(|tables| format!("{ENDPOINT}{tables}"));
+        let [now, new] = [now, new].map(|text| Config::parse(&text, "file").unwrap());
+        let taken = now.taking_up(&new);
+        assert_eq!(taken.differences(&new), expected, "{now:?} {new:?}");
+        assert_eq!(taken == new, expected.is_empty(), "every table is compared");
+        assert_eq!(taken.taking_up(&new), taken, "all that can be taken up was");
     }
+    let now = Config::parse(ENDPOINT, "now").unwrap();
     for (key, expected) in
         [("resume = false", &[][..]), ("choice = \"source-hash\"", &["upstream"])]
     {
         let new = Config::parse(&format!("[upstream]\n{key}\n{ENDPOINT}"), "new").unwrap();
-        assert_eq!(now.fixed_changes(&new), expected, "{key}");
+        assert_eq!(now.taking_up(&new).differences(&new), expected, "{key}");
     }
 }
 

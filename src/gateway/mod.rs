@@ -58,7 +58,7 @@ use crate::config::Config;
 use crate::ftp::Reply;
 use crate::observe::audit::AuditLog;
 use crate::observe::log::LogLevel;
-use crate::observe::metrics::{CONTROL, HeaderRefusal, Metrics, Refusal};
+use crate::observe::metrics::{Connection, HeaderRefusal, Metrics, Refusal};
 use crate::tls::{self, Acceptor, CertificateError, SessionTls};
 use crate::upstream::{EndpointStatus, Upstream, UpstreamError};
 use admission::{Admission, Full};
@@ -487,7 +487,7 @@ async fn run_session(
     };
     info!(endpoint = %connected.endpoint, "connected");
     shared.metrics.session_started();
-    let session = Session::new(Arc::clone(shared), begun, parties, control, tls, connected);
+    let mut session = Session::new(Arc::clone(shared), begun, parties, control, tls, connected);
     // Tokens of its own: each event polls them, and the shared ones' locks would be all sessions'.
     let (drain, stop) = (drain.child_token(), shared.stop.child_token());
     let end = session.run(&drain, &stop).await;
@@ -503,13 +503,13 @@ async fn secure(control: &mut Control, settings: &Settings, shared: &Shared) -> 
     let limit = settings.timeouts.tls_handshake;
     match timeout(limit, tls::handshake(control.stream(), &mut tls)).await {
         Ok(Ok(())) => {
-            shared.metrics.tls_handshake(CONTROL, tls.version(), tls.is_resumed());
+            shared.metrics.tls_handshake(Connection::Control, tls.version(), tls.is_resumed());
             control.start_tls(tls);
             Some(session)
         }
         failed => {
             info!(?failed, "no TLS handshake");
-            shared.metrics.tls_failed(CONTROL);
+            shared.metrics.tls_failed(Connection::Control);
             None
         }
     }

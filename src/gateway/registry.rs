@@ -208,6 +208,11 @@ impl Sessions {
 // === impl Listed ===
 
 impl Listed {
+    /// Takes it off the list before it is dropped.
+    pub(super) fn leave(&self) {
+        self.sessions.lock().remove(&self.entry.id);
+    }
+
     /// Says where the session stands now; `commanded` if a command has come since.
     pub(super) fn publish(
         &self,
@@ -267,7 +272,7 @@ impl Listed {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.sessions.lock().remove(&self.entry.id);
+        self.leave();
     }
 }
 

@@ -4,7 +4,6 @@
 //! use at one stroke: a bad file changes nothing. New sessions get what is new; those that run keep
 //! what they began with. What a running node cannot take up stays as it is, and is told.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,7 +36,7 @@ struct Inner {
 pub struct Reloaded {
     /// One line for people.
     pub done: String,
-    /// The tables and keys whose change takes a restart.
+    /// The tables with changes that take a restart.
     pub needs_restart: Vec<&'static str>,
 }
 
@@ -88,21 +87,22 @@ impl Inner {
     fn run(&self) -> Result<Reloaded, ReloadError> {
         let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let new = Config::load(&self.path).map_err(ReloadError::Config)?;
+        // Before anything is changed: it may be what is wrong.
         let certificate = new.tls.as_ref().map(Acceptor::load).transpose()?;
-        let needs_restart = current.fixed_changes(&new);
+        let taken = current.taking_up(&new);
+        let needs_restart = taken.differences(&new);
 
         if let (Some(acceptor), Some(certificate)) = (&self.shared.tls, &certificate) {
             acceptor.replace(certificate);
         }
-        self.shared.take_up(&new);
-        self.log.set(&new.log.level);
-        // What needs a restart needs it still when the next file comes.
-        current.take_up(new);
+        self.shared.take_up(&taken);
+        self.log.set(&taken.log.level);
+        *current = taken;
         let done = match needs_restart.as_slice() {
             [] => "the configuration is taken up".into(),
-            keys => format!(
-                "the configuration is taken up, but for {}, which needs a restart",
-                keys.join(", ")
+            tables => format!(
+                "the configuration is taken up, but for changes in {} that need a restart",
+                tables.join(", ")
             ),
         };
         Ok(Reloaded { done, needs_restart })
@@ -110,27 +110,11 @@ impl Inner {
 }
 
 impl Shared {
-    /// New sessions get this from now on. A listener that is not there yet is none.
+    /// New sessions get this from now on.
     fn take_up(&self, config: &Config) {
-        let mut settings = Settings::new(config);
-        let old = self.settings();
-        if self.tls.is_none() {
-            // Without a certificate from the start there is no TLS to offer.
-            settings.listeners.iter_mut().for_each(|terms| terms.security = Default::default());
-        }
-        // By its place: other addresses take a restart, and so do these listeners' terms then.
-        if config.listeners.len() != old.listeners.len() {
-            settings.listeners.clone_from(&old.listeners);
-        }
-        settings.passive.ports = old.passive.ports.clone();
         self.admission.limit(&config.limits);
         self.metrics.sessions_limit(config.limits.sessions);
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
-    }
-}
-
-impl fmt::Display for Reloaded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.done)
+        let settings = Arc::new(Settings::new(config));
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 }

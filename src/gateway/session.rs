@@ -30,7 +30,7 @@ use crate::ftp::line::Lines;
 use crate::ftp::reply::Replies;
 use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::log::one_line;
-use crate::observe::metrics::{CONTROL, HeaderRefusal};
+use crate::observe::metrics::{Connection, HeaderRefusal};
 use crate::tls::{Acceptor, SessionTls, Tls, UpstreamTls};
 use crate::upstream::{Connected, NoEndpoint, Place, SourceCount, UpstreamLink};
 
@@ -189,11 +189,11 @@ impl Session {
 
     /// Runs until the session ends. `drain` asks it to end when idle, `stop` to end now.
     pub(super) async fn run(
-        mut self,
+        &mut self,
         drain: &CancellationToken,
         stop: &CancellationToken,
     ) -> SessionEnd {
-        let timeouts = self.settings.timeouts.clone();
+        let settings = Arc::clone(&self.settings);
         let mut timer = Timer::new();
         let mut draining = false;
         self.take_replies();
@@ -209,7 +209,7 @@ impl Session {
             self.publish();
             let waiting = self.dialogue.waiting();
             let spoke = std::mem::take(&mut self.spoke);
-            timer.run(waiting, spoke, &timeouts, draining.then_some(self.settings.drain.idle));
+            timer.run(waiting, spoke, &settings.timeouts, draining.then_some(settings.drain.idle));
             // A client that always has more to read must not keep the thread to itself.
             consume_budget().await;
             match self.event(&mut timer, drain, draining, stop).await {
@@ -239,7 +239,7 @@ impl Session {
             }
         };
         // What is left is a farewell.
-        drop(self.listed);
+        self.listed.leave();
         self.client.part(PARTING_TIMEOUT).await;
         end
     }
@@ -363,7 +363,7 @@ impl Session {
             && let Some(tls) = self.client.tls()
             && !tls.is_handshaking()
         {
-            self.shared.metrics.tls_handshake(CONTROL, tls.version(), tls.is_resumed());
+            self.shared.metrics.tls_handshake(Connection::Control, tls.version(), tls.is_resumed());
             self.dialogue.handle_secured();
         }
         match read {
@@ -378,7 +378,7 @@ impl Session {
             Read::Lost => self.dialogue.handle_client_lost(),
             Read::TlsBroken => {
                 info!("the client does not keep to TLS");
-                self.shared.metrics.tls_failed(CONTROL);
+                self.shared.metrics.tls_failed(Connection::Control);
                 self.dialogue.handle_client_lost();
             }
         }

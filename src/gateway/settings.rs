@@ -44,11 +44,7 @@ impl Settings {
                 required: matches!(listener.tls, TlsMode::Implicit | TlsMode::Required),
                 requires_data,
             },
-            ascii: match listener.ascii {
-                config::Ascii::PassThrough => Ascii::PassThrough,
-                config::Ascii::Translate => Ascii::Translate,
-                config::Ascii::TranslateByDefault => Ascii::TranslateByDefault,
-            },
+            ascii: listener.ascii,
             active: listener.active,
         };
         Self {

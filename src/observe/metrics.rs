@@ -4,6 +4,9 @@
 //! never from a client: the number of series is bounded. An endpoint that is gone takes its series
 //! with it.
 
+mod labels;
+mod maker;
+mod pair;
 mod settings;
 mod totals;
 
@@ -11,21 +14,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::ftp::dialogue::{CallbackRefusal, DataFailure, Outcome};
 use crate::ftp::{Direction, SessionEnd};
 
+pub use labels::{ConnectResult, Connection, HeaderRefusal, LeaseResult, Refusal, Stage};
+use labels::{call_result, login_result, resume_result};
+use maker::Maker;
+use pair::Pair;
 pub use settings::NodeInfo;
 use settings::Settings;
 pub use totals::Totals;
-
-/// Kinds of TLS connections, for labels.
-pub const CONTROL: &str = "control";
-/// The same.
-pub const DATA: &str = "data";
 
 /// Seconds that a transfer may take: a small file on a near client to a backup over night.
 const TRANSFER_SECONDS: [f64; 11] =
@@ -68,110 +70,8 @@ pub struct Metrics {
     passive_strangers: IntCounter,
     proxy_protocol_refused: IntCounterVec,
     audit_dropped: IntCounter,
-    role: IntGaugeVec,
-    role_changes: IntCounterVec,
-    lease_held: IntGauge,
-    lease_generation: IntGauge,
-    lease_requests: IntCounterVec,
-    steering_calls: IntCounterVec,
-    steered_here: IntGauge,
-    clients_sent_here: IntGauge,
-    peer_up: IntGauge,
-    peer_ready: IntGauge,
-    cloudwatch_reports: IntCounterVec,
-    cloudwatch_dropped: IntCounter,
+    pair: Pair,
     settings: Settings,
-}
-
-/// What came of a write of the lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LeaseResult {
-    /// It was written.
-    Ok,
-    /// Another version was there.
-    Refused,
-    /// Nobody knows.
-    Unknown,
-}
-
-/// Why a client got 421 instead of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// `limits.sessions_per_client`.
-    ClientLimit,
-    /// The node is stopping.
-    Draining,
-    /// `limits.sessions`.
-    Limit,
-    /// No endpoint answered.
-    NoEndpoint,
-}
-
-/// Why a connection was closed for a header of the PROXY protocol, or for the lack of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum HeaderRefusal {
-    /// Too many connections were waiting for theirs.
-    Busy,
-    /// There was none, or it was malformed or cut off.
-    Invalid,
-    /// It was longer than any that is read.
-    Oversized,
-    /// It was not there in time.
-    Timeout,
-    /// It came from nobody who is trusted.
-    Untrusted,
-}
-
-/// What came of connecting to an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ConnectResult {
-    /// It sent something else than a banner, or left.
-    BannerError,
-    /// It accepted and said nothing in time.
-    BannerTimeout,
-    /// The connect failed.
-    ConnectError,
-    /// The connect took too long.
-    ConnectTimeout,
-    /// The source address has no port left for that endpoint.
-    NoPort,
-    /// 220.
-    Ok,
-    /// Its banner was a 4yz or 5yz.
-    Refused,
-    /// Its certificate is not to be trusted, or another's.
-    TlsCertificate,
-    /// The TLS handshake failed otherwise, or what came right behind it.
-    TlsError,
-    /// It sent bytes in plain text behind its word that TLS begins.
-    TlsInjected,
-    /// It does not take AUTH TLS.
-    TlsRefused,
-    /// The TLS handshake took too long.
-    TlsTimeout,
-    /// It does not encrypt data connections.
-    TlsUnprotected,
-}
-
-/// A stage of a probe; each comes after those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Stage {
-    /// TCP.
-    Connect,
-    /// 220.
-    Banner,
-    /// USER and PASS.
-    Login,
-    /// A listing of the directory.
-    List,
-    /// STOR of the canary, up to its 226.
-    Store,
-    /// Until the canary is in the bucket.
-    Arrive,
-    /// The bucket's bytes are those that were stored.
-    Compare,
-    /// The canary is deleted from the bucket.
-    Delete,
 }
 
 // === impl Metrics ===
@@ -318,46 +218,7 @@ impl Metrics {
                 "audit_dropped_total",
                 "Audit lines lost because the log could not be written.",
             )?,
-            role: make.gauges("role", "1 for the role that this node has.", &["role"])?,
-            role_changes: make.counters(
-                "role_changes_total",
-                "Changes of this node's role, by the new one.",
-                &["role"],
-            )?,
-            lease_held: make.gauge("lease_held", "1 while this node holds the lease.")?,
-            lease_generation: make.gauge(
-                "lease_generation",
-                "How often the lease has changed hands, as this node saw it last.",
-            )?,
-            lease_requests: make.counters(
-                "lease_requests_total",
-                "Requests to S3 about the lease.",
-                &["operation", "result"],
-            )?,
-            steering_calls: make.counters(
-                "steering_calls_total",
-                "Calls that look at or move the record or the routes.",
-                &["operation", "result"],
-            )?,
-            steered_here: make.gauge(
-                "steered_here",
-                "1 if the record or the routes named this node when it last looked or moved them.",
-            )?,
-            clients_sent_here: make.gauge(
-                "clients_sent_here",
-                "1 if the clients' name resolves to this node.",
-            )?,
-            peer_up: make.gauge("peer_up", "1 if the peer answers.")?,
-            peer_ready: make.gauge("peer_ready", "1 if the peer can serve, as it said lately.")?,
-            cloudwatch_reports: make.counters(
-                "cloudwatch_reports_total",
-                "PutMetricData requests.",
-                &["result"],
-            )?,
-            cloudwatch_dropped: make.counter(
-                "cloudwatch_dropped_total",
-                "Reports that CloudWatch never got and that were given up.",
-            )?,
+            pair: Pair::new(&make)?,
             settings: Settings::new(&make)?,
             registry: make.registry,
         };
@@ -398,7 +259,7 @@ impl Metrics {
         for reason in CallbackRefusal::ALL {
             self.callbacks_refused.with_label_values(&[reason.as_str()]);
         }
-        for connection in [CONTROL, DATA] {
+        for connection in Connection::ALL.map(Connection::as_str) {
             self.tls_failures.with_label_values(&[connection]);
             for version in ["1.2", "1.3"] {
                 for resumed in ["true", "false"] {
@@ -410,16 +271,9 @@ impl Metrics {
             self.data_resets.with_label_values(&[failure.as_str()]);
         }
         for good in [true, false] {
-            self.lease_requests.with_label_values(&["read", call_result(good)]);
-            for operation in ["look", "move"] {
-                self.steering_calls.with_label_values(&[operation, call_result(good)]);
-            }
-            self.cloudwatch_reports.with_label_values(&[call_result(good)]);
             self.settings.show_zeroes(good);
         }
-        for result in [LeaseResult::Ok, LeaseResult::Refused, LeaseResult::Unknown] {
-            self.lease_requests.with_label_values(&["write", result.as_str()]);
-        }
+        self.pair.show_zeroes();
     }
 
     /// The text exposition format, version 0.0.4.
@@ -496,14 +350,14 @@ impl Metrics {
     }
 
     /// A TLS handshake with a client is done.
-    pub fn tls_handshake(&self, connection: &'static str, version: &'static str, resumed: bool) {
+    pub fn tls_handshake(&self, connection: Connection, version: &'static str, resumed: bool) {
         let resumed = if resumed { "true" } else { "false" };
-        self.tls_handshakes.with_label_values(&[connection, version, resumed]).inc();
+        self.tls_handshakes.with_label_values(&[connection.as_str(), version, resumed]).inc();
     }
 
     /// A client did not shake hands, or did not keep to TLS.
-    pub fn tls_failed(&self, connection: &'static str) {
-        self.tls_failures.with_label_values(&[connection]).inc();
+    pub fn tls_failed(&self, connection: Connection) {
+        self.tls_failures.with_label_values(&[connection.as_str()]).inc();
     }
 
     /// An attempt to reach an endpoint is over.
@@ -629,267 +483,10 @@ impl Metrics {
     pub fn audit_dropped(&self) {
         self.audit_dropped.inc();
     }
-
-    /// This node has that one of these roles now.
-    pub fn role(&self, role: &'static str, all: &[&'static str]) {
-        for one in all {
-            self.role.with_label_values(&[one]).set((*one == role).into());
-            self.role_changes.with_label_values(&[one]);
-        }
-        self.role_changes.with_label_values(&[role]).inc();
-    }
-
-    /// The lease, as this node knows it.
-    pub fn lease(&self, held: bool, generation: u64) {
-        self.lease_held.set(held.into());
-        self.lease_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-    }
-
-    /// The lease was read, or could not be.
-    pub fn lease_read(&self, good: bool) {
-        self.lease_requests.with_label_values(&["read", call_result(good)]).inc();
-    }
-
-    /// A write of the lease is over.
-    pub fn lease_written(&self, result: LeaseResult) {
-        self.lease_requests.with_label_values(&["write", result.as_str()]).inc();
-    }
-
-    /// What steers clients was looked at, and whether that succeeded.
-    pub fn steering_looked(&self, good: bool) {
-        self.steering_calls.with_label_values(&["look", call_result(good)]).inc();
-    }
-
-    /// What steers clients was moved here, or could not be.
-    pub fn steering_moved(&self, good: bool) {
-        self.steering_calls.with_label_values(&["move", call_result(good)]).inc();
-    }
-
-    /// Whether what steers clients names this node.
-    pub fn steered_here(&self, here: bool) {
-        self.steered_here.set(here.into());
-    }
-
-    /// Whether the clients' name resolves to this node.
-    pub fn clients_sent_here(&self, here: bool) {
-        self.clients_sent_here.set(here.into());
-    }
-
-    /// Whether the peer answers, and can serve.
-    pub fn peer(&self, up: bool, ready: bool) {
-        self.peer_up.set(up.into());
-        self.peer_ready.set(ready.into());
-    }
-
-    /// A report to CloudWatch was taken, or not.
-    pub fn cloudwatch_reported(&self, good: bool) {
-        self.cloudwatch_reports.with_label_values(&[call_result(good)]).inc();
-    }
-
-    /// A report to CloudWatch was given up.
-    pub fn cloudwatch_dropped(&self) {
-        self.cloudwatch_dropped.inc();
-    }
 }
 
 /// The result of a probe without a failed stage.
 const PROBE_OK: &str = "ok";
-
-// === impl Stage, Refusal, HeaderRefusal, ConnectResult ===
-
-impl Stage {
-    /// All of them, in order.
-    pub const ALL: [Self; 8] = [
-        Self::Connect,
-        Self::Banner,
-        Self::Login,
-        Self::List,
-        Self::Store,
-        Self::Arrive,
-        Self::Compare,
-        Self::Delete,
-    ];
-
-    /// The word for it in logs, labels and answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Arrive => "arrive",
-            Self::Banner => "banner",
-            Self::Compare => "compare",
-            Self::Connect => "connect",
-            Self::Delete => "delete",
-            Self::List => "list",
-            Self::Login => "login",
-            Self::Store => "store",
-        }
-    }
-}
-
-impl Refusal {
-    const ALL: [Self; 4] = [Self::ClientLimit, Self::Draining, Self::Limit, Self::NoEndpoint];
-
-    /// The word for it in logs and labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClientLimit => "client-limit",
-            Self::Draining => "draining",
-            Self::Limit => "limit",
-            Self::NoEndpoint => "no-endpoint",
-        }
-    }
-}
-
-impl HeaderRefusal {
-    const ALL: [Self; 5] =
-        [Self::Busy, Self::Invalid, Self::Oversized, Self::Timeout, Self::Untrusted];
-
-    /// The word for it in logs and labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::Invalid => "invalid",
-            Self::Oversized => "oversized",
-            Self::Timeout => "timeout",
-            Self::Untrusted => "untrusted",
-        }
-    }
-}
-
-impl ConnectResult {
-    const ALL: [Self; 13] = [
-        Self::BannerError,
-        Self::BannerTimeout,
-        Self::ConnectError,
-        Self::ConnectTimeout,
-        Self::NoPort,
-        Self::Ok,
-        Self::Refused,
-        Self::TlsCertificate,
-        Self::TlsError,
-        Self::TlsInjected,
-        Self::TlsRefused,
-        Self::TlsTimeout,
-        Self::TlsUnprotected,
-    ];
-
-    /// The word for it in logs and labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BannerError => "banner-error",
-            Self::BannerTimeout => "banner-timeout",
-            Self::ConnectError => "connect-error",
-            Self::ConnectTimeout => "connect-timeout",
-            Self::NoPort => "no-port",
-            Self::Ok => "ok",
-            Self::Refused => "refused",
-            Self::TlsCertificate => "tls-certificate",
-            Self::TlsError => "tls-error",
-            Self::TlsInjected => "tls-injected",
-            Self::TlsRefused => "tls-refused",
-            Self::TlsTimeout => "tls-timeout",
-            Self::TlsUnprotected => "tls-unprotected",
-        }
-    }
-}
-
-impl LeaseResult {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Refused => "refused",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-fn call_result(good: bool) -> &'static str {
-    if good { "ok" } else { "failed" }
-}
-
-fn resume_result(succeeded: bool) -> &'static str {
-    if succeeded { "resumed" } else { "failed" }
-}
-
-fn login_result(accepted: bool) -> &'static str {
-    if accepted { "accepted" } else { "refused" }
-}
-
-/// Makes metrics and registers them.
-struct Maker {
-    registry: Registry,
-}
-
-impl Maker {
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        let gauge = IntGauge::new(name, help)?;
-        self.registry.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        let counter = IntCounter::new(name, help)?;
-        self.registry.register(Box::new(counter.clone()))?;
-        Ok(counter)
-    }
-
-    fn counters(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntCounterVec, prometheus::Error> {
-        let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-        self.registry.register(Box::new(counters.clone()))?;
-        Ok(counters)
-    }
-
-    fn gauges(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntGaugeVec, prometheus::Error> {
-        let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
-        self.registry.register(Box::new(gauges.clone()))?;
-        Ok(gauges)
-    }
-
-    fn float_gauges(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<GaugeVec, prometheus::Error> {
-        let gauges = GaugeVec::new(Opts::new(name, help), labels)?;
-        self.registry.register(Box::new(gauges.clone()))?;
-        Ok(gauges)
-    }
-
-    fn histogram(
-        &self,
-        name: &str,
-        help: &str,
-        buckets: &[f64],
-    ) -> Result<Histogram, prometheus::Error> {
-        let histogram =
-            Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
-        self.registry.register(Box::new(histogram.clone()))?;
-        Ok(histogram)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        let histograms =
-            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
-        self.registry.register(Box::new(histograms.clone()))?;
-        Ok(histograms)
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -102,7 +102,8 @@ fn what_needs_a_restart_is_told_and_the_rest_is_taken_up() {
     rewrite(&gateway, "sessions_per_client = 1", "sessions_per_client = 2");
     rewrite(&gateway, &format!("address = \"{}\"", server.address), "address = \"127.0.0.1:1\"");
     let expected =
-        "the configuration is taken up, but for upstream, which needs a restart\n".to_owned();
+        "the configuration is taken up, but for changes in upstream that need a restart\n"
+            .to_owned();
     for _ in 0..2 {
         assert_eq!(reload(&gateway), (Some(0), expected.clone()));
     }

@@ -4,15 +4,15 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use nix::sys::socket::{setsockopt, sockopt::TcpRepair};
 
+use crate::harness::clients::endless_upload;
 use crate::harness::ftp::{End, Ftp, fin, read_to_end, reset};
 use crate::harness::gateway::Gateway;
 use crate::harness::scripted::{Cut, ScriptedServer};
-use crate::harness::servers::{Kind, PASSWORD, Server};
+use crate::harness::servers::{Kind, Server};
 use crate::harness::tap::Tap;
 use crate::harness::{bytes, eventually, number};
 
@@ -156,7 +156,7 @@ fn a_client_process_that_is_killed_sends_fin_on_both_connections_and_is_not_beli
             .map(|index| {
                 let name = format!("client-killed-{round}-{index}-");
                 (
-                    upload_by_curl(address, &name),
+                    endless_upload(&[], address, USER, &name),
                     name,
                     50_000 + number(seed(round, 80 + index), 450_000),
                 )
@@ -179,21 +179,6 @@ fn size(server: &Server, name: &str) -> u64 {
     std::fs::metadata(server.path(name)).map_or(0, |file| file.len())
 }
 
-/// An endless upload by a real client, slow enough to last for seconds.
-fn upload_by_curl(to: SocketAddr, name: &str) -> Child {
-    let mut curl = Command::new("curl")
-        .args(["--silent", "--limit-rate", "200K", "--upload-file", "-"])
-        .args(["--user", &format!("{USER}:{PASSWORD}")])
-        .arg(format!("ftp://{to}/{name}"))
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut stdin = curl.stdin.take().unwrap();
-    thread::spawn(move || while stdin.write_all(&[7; 4096]).is_ok() {});
-    curl
-}
-
 #[test]
 fn a_client_that_closes_its_control_connection_before_its_data_is_not_believed() {
     let (server, tap) = server_with_file();
@@ -201,7 +186,8 @@ fn a_client_that_closes_its_control_connection_before_its_data_is_not_believed()
     for index in 0..TIMES {
         let name = format!("control-first-{index}-");
         let (client, data) = begin_upload(&server, gateway.address, &name, seed(2, index));
-        drop(client);
+        // Not by a close, which takes effect when no process that is being started has a copy.
+        fin(client.stream());
         fin(&data);
         assert_cut_upload_failed(&tap, &name, None);
     }

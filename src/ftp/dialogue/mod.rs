@@ -25,6 +25,7 @@
 mod action;
 mod active;
 mod end;
+mod outcome;
 mod passive;
 mod representation;
 mod resume;
@@ -48,6 +49,7 @@ use super::{line::Lines, reply::Replies};
 pub use action::{Action, Waiting};
 pub use active::CallbackRefusal;
 pub use end::SessionEnd;
+pub use outcome::{Course, DataFailure, InFlight, Outcome, TransferEnd};
 pub use passive::DataTarget;
 use passive::PassiveRequest;
 use resume::{Link, Memory};
@@ -55,7 +57,6 @@ use security::Protection;
 pub use security::Security;
 pub use terms::{Ascii, Terms};
 use transfer::Transfer;
-pub use transfer::{Course, DataFailure, InFlight, Outcome, TransferEnd};
 
 /// Commands that may wait for their turn before no more are read; more than any client pipelines.
 const QUEUE_LIMIT: usize = 64;

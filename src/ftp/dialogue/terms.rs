@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use serde::Deserialize;
+
 use super::Security;
 
 /// What the driver knows of this session's addresses.
@@ -33,11 +35,13 @@ pub struct Terms {
 }
 
 /// Who translates the line ends of TYPE A, and when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Ascii {
     /// The upstream, or nobody: TYPE A goes there.
     PassThrough,
     /// The gateway, once the client has said TYPE A.
+    #[default]
     Translate,
     /// The gateway, until the client says TYPE I (RFC 959 3.1.1.1: the default type is ASCII).
     TranslateByDefault,

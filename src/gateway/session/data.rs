@@ -16,7 +16,7 @@ use crate::gateway::protection::Protection;
 use crate::gateway::settings::Settings;
 use crate::gateway::transfer::{Callback, DataEvent, Dial};
 use crate::observe::audit::Record;
-use crate::observe::metrics::DATA;
+use crate::observe::metrics::Connection;
 
 impl Session {
     pub(super) fn take_data(&mut self, event: DataEvent) {
@@ -24,7 +24,7 @@ impl Session {
         if matches!(event, DataEvent::Ended | DataEvent::Failed(_))
             && let Some((version, resumed)) = self.data.client_tls()
         {
-            self.shared.metrics.tls_handshake(DATA, version, resumed);
+            self.shared.metrics.tls_handshake(Connection::Data, version, resumed);
         }
         match event {
             DataEvent::PortReserved(port) => {
@@ -50,7 +50,7 @@ impl Session {
             }
             DataEvent::Failed(failure) => {
                 if failure == DataFailure::NoTls {
-                    self.shared.metrics.tls_failed(DATA);
+                    self.shared.metrics.tls_failed(Connection::Data);
                 }
                 self.shared.metrics.data_reset(failure);
                 self.dialogue.handle_data_failed(failure);

@@ -10,7 +10,7 @@
 //! | `POST /drain`, `POST /drain/force` | [`Pair::drain`] |
 //! | `POST /resume` | [`Pair::resume`] |
 //! | `POST /failover` | [`Pair::fail_over`] |
-//! | `POST /reload` | [`Reload::run`]; also `needs_restart[]`, tables and keys that are not taken up |
+//! | `POST /reload` | [`Reload::run`]; also `needs_restart[]`, tables with changes that are not taken up |
 //!
 //! Every answer is one JSON object. What was asked for in vain is answered by its `error`, one line
 //! for people: 409 for an order that is refused, 404 for a session, endpoint or route that there is

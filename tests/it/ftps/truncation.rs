@@ -5,14 +5,13 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::thread;
 
 use crate::harness::certificates::Authority;
+use crate::harness::clients::endless_upload;
 use crate::harness::ftp::{Ftp, fin, reset};
 use crate::harness::ftps::{Secure, SecureEnd, Tls, VERSIONS, close, read_to_end};
 use crate::harness::gateway::{Gateway, GatewayOptions};
-use crate::harness::servers::{Kind, PASSWORD, Server};
+use crate::harness::servers::{Kind, Server};
 use crate::harness::tap::Tap;
 use crate::harness::{bytes, eventually, number};
 
@@ -175,7 +174,9 @@ fn a_client_process_that_is_killed_is_not_believed() {
             .map(|index| {
                 let name = format!("killed-{round}-{index}-");
                 let part = 50_000 + number(seed(round, 80 + index), 300_000);
-                (upload_by_curl(&scene, gateway.address, &name), name, part)
+                let authority = scene.authority.file.to_str().unwrap();
+                let tls = ["--ssl-reqd", "--cacert", authority];
+                (endless_upload(&tls, gateway.address, USER, &name), name, part)
             })
             .collect();
         for (mut curl, name, part) in uploads {
@@ -189,23 +190,6 @@ fn a_client_process_that_is_killed_is_not_believed() {
             assert_eq!(gateway.audit_line(&name)["outcome"], "client-failed");
         }
     }
-}
-
-/// An endless upload by a real client, slow enough to last for seconds.
-fn upload_by_curl(scene: &Scene, to: SocketAddr, name: &str) -> Child {
-    let mut curl = Command::new("curl")
-        .args(["-q", "--silent", "--limit-rate", "200K", "--upload-file", "-", "--ssl-reqd"])
-        .arg("--cacert")
-        .arg(&scene.authority.file)
-        .args(["--user", &format!("{USER}:{PASSWORD}")])
-        .arg(format!("ftp://{to}/{name}"))
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut stdin = curl.stdin.take().unwrap();
-    thread::spawn(move || while stdin.write_all(&[7; 4096]).is_ok() {});
-    curl
 }
 
 #[test]

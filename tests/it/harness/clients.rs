@@ -1,9 +1,11 @@
 //! FTP clients as people have them, one short run per operation.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use super::servers::PASSWORD;
 use super::stand_in;
@@ -177,6 +179,22 @@ impl Client {
             Err(format!("{}: {printed}", output.status))
         }
     }
+}
+
+/// An endless upload by curl with these options, slow enough to last for seconds.
+pub(crate) fn endless_upload(options: &[&str], to: SocketAddr, user: &str, name: &str) -> Child {
+    let mut curl = Command::new("curl")
+        .args(["-q", "--silent", "--limit-rate", "200K", "--upload-file", "-"])
+        .args(options)
+        .args(["--user", &format!("{user}:{PASSWORD}")])
+        .arg(format!("ftp://{to}/{name}"))
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = curl.stdin.take().unwrap();
+    thread::spawn(move || while stdin.write_all(&[7; 4096]).is_ok() {});
+    curl
 }
 
 /// The reply code that a line opens with.
