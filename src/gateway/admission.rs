@@ -23,7 +23,7 @@ struct Counts {
 
 /// One session's place; dropping it gives the place back.
 #[derive(Debug)]
-pub(super) struct Admitted {
+pub(super) struct Place {
     client: IpAddr,
     counts: Arc<Mutex<Counts>>,
 }
@@ -52,7 +52,7 @@ impl Admission {
     }
 
     /// A place for one more session of this client address.
-    pub(super) fn admit(&self, client: IpAddr) -> Result<Admitted, Full> {
+    pub(super) fn admit(&self, client: IpAddr) -> Result<Place, Full> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.all >= counts.sessions {
             return Err(Full::Node);
@@ -63,11 +63,11 @@ impl Admission {
         }
         counts.by_client.insert(client, of_client + 1);
         counts.all += 1;
-        Ok(Admitted { client, counts: Arc::clone(&self.counts) })
+        Ok(Place { client, counts: Arc::clone(&self.counts) })
     }
 }
 
-impl Drop for Admitted {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.all = counts.all.saturating_sub(1);

@@ -12,6 +12,7 @@
 //! | `passive` | the shared passive port pool |
 //! | `protection` | TLS handshakes on data connections |
 //! | `proxy_header` | what a balancer says of whose connection it passes on |
+//! | `reception` | a client from its connection to its session |
 //! | `registry` | the live sessions, for whoever operates the node |
 //! | `relay` | bytes from one data connection to the other |
 //! | `reload` | a changed configuration, taken up while sessions run |
@@ -30,6 +31,7 @@ mod pair;
 mod passive;
 mod protection;
 mod proxy_header;
+mod reception;
 mod registry;
 mod relay;
 mod reload;
@@ -48,37 +50,30 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::ftp::Reply;
 use crate::observe::audit::AuditLog;
 use crate::observe::log::LogLevel;
-use crate::observe::metrics::{Connection, HeaderRefusal, Metrics, Refusal};
-use crate::tls::{self, Acceptor, CertificateError, SessionTls};
+use crate::observe::metrics::Metrics;
+use crate::tls::{Acceptor, CertificateError};
 use crate::upstream::{EndpointStatus, Upstream, UpstreamError};
-use admission::{Admission, Full};
-use control::Control;
+use admission::Admission;
 pub use intake::Intake;
 pub use passive::BindError as PassiveBindError;
 use passive::PassivePool;
-use proxy_header::{Balancers, Ends, NoHeader};
+use proxy_header::Balancers;
 pub use registry::{SessionState, SessionStatus, Sessions, TransferStatus};
 use relay::PipeBudget;
 pub use reload::{Reload, ReloadError, Reloaded};
-use session::{Begun, Parties, Session, refusal};
 use settings::Settings;
 
-/// How long to stop accepting after an error such as "too many open files".
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long sessions may take to say their last words once the deadline of a drain has passed.
 const LAST_WORDS: Duration = Duration::from_secs(10);
-/// How long a client that gets no session may take to read why: short, since no limit counts it.
-const REFUSAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// Clients that may wait in the kernel for their session.
 const BACKLOG: i32 = 1024;
 
@@ -257,7 +252,7 @@ impl Gateway {
         }
         for (listener, service) in self.listeners {
             service.pool.serve(&accepting, &closed);
-            accepting.spawn(accept(
+            accepting.spawn(reception::accept(
                 listener,
                 service,
                 Arc::clone(&self.shared),
@@ -348,169 +343,5 @@ impl Health {
                 detail: if draining { "new clients are refused".into() } else { "no".into() },
             },
         ]
-    }
-}
-
-/// Accepts clients until `closed`. While the node drains they are told so.
-async fn accept(
-    listener: TcpListener,
-    service: Arc<Service>,
-    shared: Arc<Shared>,
-    sessions: TaskTracker,
-    closed: CancellationToken,
-) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = closed.cancelled() => return,
-        };
-        match accepted {
-            Ok((stream, client)) => {
-                sessions.spawn(serve(stream, client, Arc::clone(&service), Arc::clone(&shared)));
-            }
-            Err(error) => {
-                // A client that left again, or no file descriptor: neither ends the listener.
-                warn!(%error, "accept failed");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// One client, from accept to end.
-async fn serve(
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    service: Arc<Service>,
-    shared: Arc<Shared>,
-) {
-    let id = shared.next_session.fetch_add(1, Ordering::Relaxed);
-    let Ok(own) = stream.local_addr() else { return };
-    let socket = Ends { client: peer, local: own };
-    let drain = shared.intake.drain_token();
-    let ends = tokio::select! {
-        ends = shared.balancers.ends(&mut stream, socket) => ends,
-        // It is told so, whoever it is.
-        () = drain.cancelled() => Ok(socket),
-    };
-    let Ends { client, local } = match ends {
-        Ok(ends) => ends,
-        Err(NoHeader::Left) => return debug!(%peer, "a balancer has looked in"),
-        Err(NoHeader::Refused(reason)) => {
-            info!(%peer, reason = reason.as_str(), "no PROXY protocol header");
-            shared.metrics.proxy_protocol_refused(reason);
-            return turn_away(Control::new(stream), &no_header(reason)).await;
-        }
-    };
-    let parties = Parties { session: id, client, local, own };
-    let span = info_span!("session", id, %client);
-    async {
-        if client != peer {
-            let Parties { local, own, .. } = parties;
-            info!(balancer = %peer, destination = %local, %own, "told by a PROXY protocol header");
-        }
-        let control = Control::new(stream);
-        let settings = shared.settings();
-        let Some(&terms) = settings.listeners.get(service.index) else { return };
-        let implicit = terms.security.implicit;
-        let begun = Begun { service, settings, terms };
-        if let Err((control, reason)) = run_session(control, parties, begun, &shared).await {
-            info!(reason = reason.as_str(), "refused");
-            shared.metrics.session_refused(reason);
-            let why = match reason {
-                Refusal::ClientLimit => "Too many sessions from your address; try again later.",
-                Refusal::Draining => "This gateway is stopping; please connect again.",
-                Refusal::Limit => "Too many sessions; try again later.",
-                Refusal::NoEndpoint => "No FTP server can be reached now; try again later.",
-            };
-            // To whom waits for TLS a word in the clear says nothing.
-            if implicit == control.tls().is_some() {
-                turn_away(control, &refusal(why)).await;
-            }
-        }
-    }
-    .instrument(span)
-    .await;
-}
-
-/// Says why there will be no session.
-async fn turn_away(mut control: Control, why: &[u8]) {
-    control.send(why);
-    control.part(REFUSAL_TIMEOUT).await;
-}
-
-/// The reply to a connection of which a balancer should have said whose it is.
-fn no_header(reason: HeaderRefusal) -> Vec<u8> {
-    match reason {
-        HeaderRefusal::Busy => refusal("Too many connections at once; try again later."),
-        HeaderRefusal::Timeout => refusal("The PROXY protocol header did not come in time."),
-        HeaderRefusal::Invalid | HeaderRefusal::Oversized | HeaderRefusal::Untrusted => {
-            let why = "This connection must begin with a PROXY protocol header, and does not.";
-            Reply::new(500, why).into_bytes()
-        }
-    }
-}
-
-/// Gives the client a session, or its connection back with the reason why not.
-async fn run_session(
-    mut control: Control,
-    parties: Parties,
-    begun: Begun,
-    shared: &Arc<Shared>,
-) -> Result<(), (Control, Refusal)> {
-    let drain = shared.intake.drain_token();
-    if drain.is_cancelled() {
-        return Err((control, Refusal::Draining));
-    }
-    let _place = match shared.admission.admit(parties.client.ip()) {
-        Ok(place) => place,
-        Err(Full::Client) => return Err((control, Refusal::ClientLimit)),
-        Err(Full::Node) => return Err((control, Refusal::Limit)),
-    };
-    let mut tls = None;
-    if begun.terms.security.implicit {
-        // Before an endpoint is bothered: port 990 gets its share of scanners.
-        tls = match Box::pin(secure(&mut control, &begun.settings, shared)).await {
-            Some(tls) => Some(tls),
-            None => return Ok(()),
-        };
-    }
-    // Boxed: it is over soon, and the session's task would keep its room for hours.
-    let connect = Box::pin(shared.upstream.connect(parties.client.ip()));
-    let connected = tokio::select! {
-        connected = connect => connected,
-        // No endpoint may answer for long, and a drain must not wait for it.
-        () = drain.cancelled() => return Err((control, Refusal::Draining)),
-    };
-    let Ok(connected) = connected else {
-        return Err((control, Refusal::NoEndpoint));
-    };
-    info!(endpoint = %connected.endpoint, "connected");
-    shared.metrics.session_started();
-    let mut session = Session::new(Arc::clone(shared), begun, parties, control, tls, connected);
-    // Tokens of its own: each event polls them, and the shared ones' locks would be all sessions'.
-    let (drain, stop) = (drain.child_token(), shared.stop.child_token());
-    let end = session.run(&drain, &stop).await;
-    shared.metrics.session_ended(end);
-    info!(reason = end.as_str(), "ended");
-    Ok(())
-}
-
-/// Shakes hands with a client that begins with TLS.
-async fn secure(control: &mut Control, settings: &Settings, shared: &Shared) -> Option<SessionTls> {
-    let session = shared.tls.as_ref()?.session().ok()?;
-    let mut tls = session.connection().ok()?;
-    let limit = settings.timeouts.tls_handshake;
-    match timeout(limit, tls::handshake(control.stream(), &mut tls)).await {
-        Ok(Ok(())) => {
-            shared.metrics.tls_handshake(Connection::Control, tls.version(), tls.is_resumed());
-            control.start_tls(tls);
-            Some(session)
-        }
-        failed => {
-            info!(?failed, "no TLS handshake");
-            shared.metrics.tls_failed(Connection::Control);
-            None
-        }
     }
 }

@@ -573,6 +573,8 @@ impl Dialogue {
             SessionEnd::Drained | SessionEnd::Killed => Outcome::GatewayFailed,
             _ => Outcome::UpstreamFailed,
         };
+        // No transfer follows, so the upstream, which may be gone, need not forget a REST.
+        self.restart = 0;
         self.finish_unanswered(outcome, Some(&format!("Transfer aborted. {why}")));
         self.answer(421, why);
         self.close(end);

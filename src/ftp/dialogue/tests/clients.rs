@@ -283,6 +283,29 @@ fn calling(line: &str) -> Script {
 }
 
 #[test]
+fn an_upstream_that_leaves_while_the_client_is_called_need_not_forget_a_restart() {
+    let mut script = offered();
+    script.line("REST 9", &["> REST 9"]);
+    script.reply("350 go", &["< 350 go"]);
+    script.line("PORT 127,0,0,1,200,1", &["> EPSV"]);
+    let await_transfer = "AwaitTransfer(127.0.0.1:51201, 5001)";
+    script.reply("229 (|||5001|)", &[await_transfer, "< 200 PORT command successful."]);
+    script.line("STOR f", &["CallBack"]);
+    let why = "The FTP server closed the connection.";
+    let expected = [
+        "ResetData",
+        "Audit(STOR f upstream-failed 426)",
+        &format!("< 426 Transfer aborted. {why}"),
+        &format!("< 421 {why}"),
+        "Close(UpstreamClosed)",
+    ];
+    let closed = |dialogue: &mut Dialogue| {
+        dialogue.handle_upstream_closed(SessionEnd::UpstreamClosed, why);
+    };
+    script.event(closed, &expected);
+}
+
+#[test]
 fn a_transfer_for_which_the_client_is_being_called_ends_like_any_other() {
     let mut script = calling("RETR f");
     let aborted = "< 426 Connection closed; transfer aborted.";

@@ -1,0 +1,221 @@
+//! A client from its connection to its session: whose it is, whether there is room, TLS where that
+//! comes first, and an endpoint.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use super::admission::{Full, Place};
+use super::control::Control;
+use super::proxy_header::{Ends, NoHeader};
+use super::session::{Begun, Parties, Session, refusal};
+use super::settings::Settings;
+use super::{Service, Shared};
+use crate::ftp::Reply;
+use crate::observe::metrics::{Connection, HeaderRefusal, Refusal};
+use crate::tls::{self, SessionTls};
+
+/// How long to stop accepting after an error such as "too many open files".
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a client that gets no session may take to read why: short, since no limit counts it.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Accepts clients until `closed`. While the node drains they are told so.
+pub(super) async fn accept(
+    listener: TcpListener,
+    service: Arc<Service>,
+    shared: Arc<Shared>,
+    sessions: TaskTracker,
+    closed: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closed.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, client)) => {
+                sessions.spawn(serve(stream, client, Arc::clone(&service), Arc::clone(&shared)));
+            }
+            Err(error) => {
+                // A client that left again, or no file descriptor: neither ends the listener.
+                warn!(%error, "accept failed");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One client, from accept to end.
+async fn serve(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    service: Arc<Service>,
+    shared: Arc<Shared>,
+) {
+    let id = shared.next_session.fetch_add(1, Ordering::Relaxed);
+    let Ok(own) = stream.local_addr() else { return };
+    let socket = Ends { client: peer, local: own };
+    let drain = shared.intake.drain_token();
+    let ends = tokio::select! {
+        ends = shared.balancers.ends(&mut stream, socket) => ends,
+        // It is told so, whoever it is.
+        () = drain.cancelled() => Ok(socket),
+    };
+    let Ends { client, local } = match ends {
+        Ok(ends) => ends,
+        Err(NoHeader::Left) => return debug!(%peer, "a balancer has looked in"),
+        Err(NoHeader::Refused(reason)) => {
+            info!(%peer, reason = reason.as_str(), "no PROXY protocol header");
+            shared.metrics.proxy_protocol_refused(reason);
+            return turn_away(Control::new(stream), &no_header(reason)).await;
+        }
+    };
+    let span = info_span!("session", id, %client);
+    let parties = Parties { session: id, client, local, own };
+    async {
+        if client != peer {
+            info!(balancer = %peer, destination = %local, %own, "told by a PROXY protocol header");
+        }
+        // Boxed, like what it gives: it is over soon, and this task would keep its room for hours.
+        match Box::pin(admit(Control::new(stream), parties, service, &shared)).await {
+            Ok(Some(mut admitted)) => admitted.serve(&shared).await,
+            Ok(None) => {}
+            Err(refused) => refused.tell(&shared).await,
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+/// Says why there will be no session.
+async fn turn_away(mut control: Control, why: &[u8]) {
+    control.send(why);
+    control.part(REFUSAL_TIMEOUT).await;
+}
+
+/// The reply to a connection of which a balancer should have said whose it is.
+fn no_header(reason: HeaderRefusal) -> Vec<u8> {
+    match reason {
+        HeaderRefusal::Busy => refusal("Too many connections at once; try again later."),
+        HeaderRefusal::Timeout => refusal("The PROXY protocol header did not come in time."),
+        HeaderRefusal::Invalid | HeaderRefusal::Oversized | HeaderRefusal::Untrusted => {
+            let why = "This connection must begin with a PROXY protocol header, and does not.";
+            Reply::new(500, why).into_bytes()
+        }
+    }
+}
+
+/// A client that has its session.
+struct Admitted {
+    session: Session,
+    drain: CancellationToken,
+    /// Its place among all sessions.
+    _place: Place,
+}
+
+/// A client that gets none.
+struct Refused {
+    control: Control,
+    reason: Refusal,
+    /// It expects TLS from the first byte.
+    implicit: bool,
+}
+
+impl Admitted {
+    /// Serves it to the end.
+    async fn serve(&mut self, shared: &Shared) {
+        // Tokens of its own: each event polls them, and the shared ones' locks would be all
+        // sessions'.
+        let (drain, stop) = (self.drain.child_token(), shared.stop.child_token());
+        let end = self.session.run(&drain, &stop).await;
+        shared.metrics.session_ended(end);
+        info!(reason = end.as_str(), "ended");
+    }
+}
+
+impl Refused {
+    /// Says why, and leaves.
+    async fn tell(self, shared: &Shared) {
+        info!(reason = self.reason.as_str(), "refused");
+        shared.metrics.session_refused(self.reason);
+        let why = match self.reason {
+            Refusal::ClientLimit => "Too many sessions from your address; try again later.",
+            Refusal::Draining => "This gateway is stopping; please connect again.",
+            Refusal::Limit => "Too many sessions; try again later.",
+            Refusal::NoEndpoint => "No FTP server can be reached now; try again later.",
+        };
+        // To whom waits for TLS a word in the clear says nothing.
+        if self.implicit == self.control.tls().is_some() {
+            turn_away(self.control, &refusal(why)).await;
+        }
+    }
+}
+
+/// Gives the client a session, if there may be one; nothing to one that does not begin with the TLS
+/// that it has to.
+async fn admit(
+    mut control: Control,
+    parties: Parties,
+    service: Arc<Service>,
+    shared: &Arc<Shared>,
+) -> Result<Option<Box<Admitted>>, Refused> {
+    let settings = shared.settings();
+    let Some(&terms) = settings.listeners.get(service.index) else { return Ok(None) };
+    let implicit = terms.security.implicit;
+    let refused = |control, reason| Err(Refused { control, reason, implicit });
+    let drain = shared.intake.drain_token();
+    if drain.is_cancelled() {
+        return refused(control, Refusal::Draining);
+    }
+    let place = match shared.admission.admit(parties.client.ip()) {
+        Ok(place) => place,
+        Err(Full::Client) => return refused(control, Refusal::ClientLimit),
+        Err(Full::Node) => return refused(control, Refusal::Limit),
+    };
+    let mut tls = None;
+    if implicit {
+        // Before an endpoint is bothered: port 990 gets its share of scanners.
+        tls = match secure(&mut control, &settings, shared).await {
+            Some(tls) => Some(tls),
+            None => return Ok(None),
+        };
+    }
+    let connected = tokio::select! {
+        connected = shared.upstream.connect(parties.client.ip()) => connected,
+        // No endpoint may answer for long, and a drain must not wait for it.
+        () = drain.cancelled() => return refused(control, Refusal::Draining),
+    };
+    let Ok(connected) = connected else { return refused(control, Refusal::NoEndpoint) };
+    info!(endpoint = %connected.endpoint, "connected");
+    shared.metrics.session_started();
+    let begun = Begun { service, settings, terms };
+    let session = Session::new(Arc::clone(shared), begun, parties, control, tls, connected);
+    Ok(Some(Box::new(Admitted { session, drain, _place: place })))
+}
+
+/// Shakes hands with a client that begins with TLS.
+async fn secure(control: &mut Control, settings: &Settings, shared: &Shared) -> Option<SessionTls> {
+    let session = shared.tls.as_ref()?.session().ok()?;
+    let mut tls = session.connection().ok()?;
+    let limit = settings.timeouts.tls_handshake;
+    match timeout(limit, tls::handshake(control.stream(), &mut tls)).await {
+        Ok(Ok(())) => {
+            shared.metrics.tls_handshake(Connection::Control, tls.version(), tls.is_resumed());
+            control.start_tls(tls);
+            Some(session)
+        }
+        failed => {
+            info!(?failed, "no TLS handshake");
+            shared.metrics.tls_failed(Connection::Control);
+            None
+        }
+    }
+}
