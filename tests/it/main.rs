@@ -26,6 +26,7 @@ mod hostile;
 mod instance_metadata;
 mod interop;
 mod ipv6;
+mod journal;
 mod lab;
 mod limits;
 mod matrix;
