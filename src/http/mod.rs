@@ -9,6 +9,7 @@
 
 pub mod admin;
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,9 +17,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::{Listener, Serve};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -62,12 +64,20 @@ pub async fn serve(
         .route("/activez", get(activez))
         .route("/metrics", get(render_metrics))
         .with_state(Node { metrics, health, pair });
+    serve_until(axum::serve(listener, router), shutdown).await;
+}
+
+/// Answers until `shutdown`, and then what has been asked already.
+async fn serve_until<L: Listener<Addr: Debug>>(
+    server: Serve<L, Router, Router>,
+    shutdown: CancellationToken,
+) {
     let stopped = shutdown.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+    let server = server.with_graceful_shutdown(shutdown.cancelled_owned());
     let grace = async {
         stopped.cancelled().await;
         // A client that keeps its connection open must not keep the node.
-        let _ = timeout(LAST_ANSWERS, std::future::pending::<()>()).await;
+        sleep(LAST_ANSWERS).await;
     };
     tokio::select! {
         result = server.into_future() => if let Err(error) = result { error!(%error, "the HTTP server ended") },

@@ -4,6 +4,7 @@
 //! never from a client: the number of series is bounded. An endpoint that is gone takes its series
 //! with it.
 
+mod handover;
 mod labels;
 mod maker;
 mod pair;
@@ -21,6 +22,7 @@ use prometheus::{
 use crate::ftp::dialogue::{CallbackRefusal, DataFailure, Outcome};
 use crate::ftp::{Direction, SessionEnd};
 
+use handover::Handover;
 pub use labels::{ConnectResult, Connection, HeaderRefusal, LeaseResult, Refusal, Stage};
 use labels::{call_result, login_result, resume_result};
 use maker::Maker;
@@ -70,6 +72,7 @@ pub struct Metrics {
     passive_strangers: IntCounter,
     proxy_protocol_refused: IntCounterVec,
     audit_dropped: IntCounter,
+    handover: Handover,
     pair: Pair,
     settings: Settings,
 }
@@ -218,6 +221,7 @@ impl Metrics {
                 "audit_dropped_total",
                 "Audit lines lost because the log could not be written.",
             )?,
+            handover: Handover::new(&make)?,
             pair: Pair::new(&make)?,
             settings: Settings::new(&make)?,
             registry: make.registry,
@@ -273,6 +277,7 @@ impl Metrics {
         for good in [true, false] {
             self.settings.show_zeroes(good);
         }
+        self.handover.show_zeroes();
         self.pair.show_zeroes();
     }
 

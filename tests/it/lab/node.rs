@@ -58,7 +58,7 @@ impl Node {
             .env("AWS_ENDPOINT_URL_CLOUDWATCH", endpoint(cloudwatch::PORT));
         self.starts += 1;
         let log = self.directory.join(format!("log.{}", self.starts));
-        let mut process = Process::start(self.host.place.name(), self.host.wrap(&command), &log);
+        let mut process = Process::start(self.host.place.name(), &self.host.wrap(&command), &log);
         eventually("a gateway to listen", || {
             assert!(process.is_running(), "it has ended: {}", process.output());
             process.output().contains("listening: 0.0.0.0:21").then_some(())
