@@ -11,6 +11,7 @@ mod follow_test;
 mod http;
 mod lease;
 mod load;
+mod machines;
 mod moto;
 mod network;
 mod network_test;
