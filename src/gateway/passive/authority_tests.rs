@@ -22,7 +22,8 @@ struct Process {
 
 /// Both outboxes of a line, and what is in them.
 struct Line {
-    to_newer: Outbox,
+    /// The older one has another.
+    _to_newer: Outbox,
     from_older: mpsc::Receiver<Parcel>,
     to_older: Outbox,
     from_newer: mpsc::Receiver<Parcel>,
@@ -79,7 +80,7 @@ impl Process {
         for entry in entries.iter().filter(|entry| entry.older.is_none()) {
             next.pool.adopt(entry, &to_older);
         }
-        (entries, Line { to_newer, from_older, to_older, from_newer })
+        (entries, Line { _to_newer: to_newer, from_older, to_older, from_newer })
     }
 }
 
