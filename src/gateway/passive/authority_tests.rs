@@ -100,6 +100,15 @@ impl Line {
     }
 }
 
+/// A session asks, and what it says is heard; gives what it waits for.
+async fn ask<F: Future + Unpin>(mut asking: F, heard: impl Future<Output = Note>) -> (Note, F) {
+    tokio::select! {
+        biased;
+        _ = &mut asking => panic!("nobody can have answered"),
+        note = heard => (note, asking),
+    }
+}
+
 fn ends(one: &TcpStream, other: &TcpStream) -> bool {
     one.local_addr().unwrap() == other.peer_addr().unwrap()
 }
@@ -125,25 +134,19 @@ async fn what_was_reserved_and_what_will_be_is_the_newer_ones_to_say() {
     assert!(ends(&before.accepted().await.unwrap(), &client));
     drop(before);
     let own = (&mut own).await.unwrap().unwrap();
-    // An old session of the same client waits for it; one of another client does not.
-    for (client, waits) in [(A, true), (B, false)] {
-        let asking = old.reserve(client);
-        tokio::pin!(asking);
-        tokio::select! {
-            biased;
-            _ = &mut asking => panic!("nobody has been asked"),
-            note = line.up(&new) => assert!(matches!(note, Note::Reserve { .. })),
-        }
-        if waits {
-            assert!(line.from_newer.is_empty());
-            // Its session ends: nobody will come for it.
-        } else {
-            tokio::join!(async { line.down(&old).await }, async { asking.as_mut().await.unwrap() });
-        }
-    }
-    while !line.from_older.is_empty() {
-        assert!(matches!(line.up(&new).await, Note::Release { .. }));
-    }
+    // An old session of the same client waits for it, and leaves; one of another client does not wait.
+    let asking = Box::pin(old.reserve(A));
+    let (note, asking) = ask(asking, line.up(&new)).await;
+    assert!(matches!(note, Note::Reserve { .. }) && line.from_newer.is_empty());
+    drop(asking);
+    assert!(matches!(line.up(&new).await, Note::Release { .. }));
+    let asking = Box::pin(old.reserve(B));
+    let (note, asking) = ask(asking, line.up(&new)).await;
+    assert!(matches!(note, Note::Reserve { .. }));
+    let (note, granted) = tokio::join!(line.down(&old), asking);
+    assert!(matches!(note, Note::Granted { port: 8192, .. }));
+    drop(granted.unwrap());
+    assert!(matches!(line.up(&new).await, Note::Release { .. }));
     drop(own);
     assert_eq!(new.reserve(A).await.unwrap().port(), 8192);
     assert_eq!(new.reserve(B).await.unwrap().port(), 8192);
