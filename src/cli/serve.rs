@@ -207,6 +207,7 @@ impl Node {
     async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { gateway, pair, closed, public, .. } = self;
         let (tasks, answers) = (TaskTracker::new(), TaskTracker::new());
+        gateway.prepare();
         // A node that could not serve yet would give its lease up.
         gateway.open();
         pair.run(&tasks, &closed);

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::getpid;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -197,7 +198,8 @@ impl Inner {
         sockets.extend(admin.iter().map(|socket| (Kind::Admin, socket.as_fd())));
         sockets.push((Kind::Bell, bell.as_fd()));
         let version = env!("CARGO_PKG_VERSION").into();
-        let welcome = Message::Welcome { protocol: PROTOCOL, version, sockets: sockets.len() };
+        let (pid, count) = (getpid().as_raw_nonzero().get(), sockets.len());
+        let welcome = Message::Welcome { protocol: PROTOCOL, version, pid, sockets: count };
         let send = async {
             wire.send(&welcome, None).await?;
             for (kind, socket) in sockets {

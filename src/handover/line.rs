@@ -114,3 +114,68 @@ async fn say_next(
     *pending = None;
     said.is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Mutex;
+
+    use super::super::wire::pair;
+    use super::*;
+
+    const POOL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn ends() -> [Line; 2] {
+        pair().map(|wire| {
+            let (outbox, parcels) = Outbox::new();
+            Line::new(wire, outbox, parcels)
+        })
+    }
+
+    fn granted(port: u16) -> Note {
+        Note::Granted { pool: POOL, id: 1, port }
+    }
+
+    #[tokio::test]
+    async fn notes_go_both_ways_until_it_is_stopped_and_what_is_left_can_be_said_or_taken_back() {
+        const NOTES: u16 = 1_000;
+        let [mut one, mut other] = ends();
+        let (to_one, to_other) = (other.outbox().clone(), one.outbox().clone());
+        for port in 0..NOTES {
+            assert!(to_one.send(granted(port), None) && to_other.send(granted(port), None));
+        }
+        let stop = CancellationToken::new();
+        let (heard, stopped) = (Mutex::new(Vec::new()), stop.clone());
+        let hear = |note, _| {
+            let mut heard = heard.lock().unwrap();
+            heard.push(note);
+            if heard.len() == 2 * usize::from(NOTES) {
+                stopped.cancel();
+            }
+        };
+        let ended = tokio::join!(one.converse(hear, &stop), other.converse(hear, &stop));
+        assert_eq!(ended, (End::Stopped, End::Stopped));
+        assert_eq!(heard.lock().unwrap().len(), 2 * usize::from(NOTES));
+        to_other.send(granted(1), None);
+        assert!(one.flush().await);
+        let message = other.wire().receive().await.unwrap().0;
+        assert!(matches!(message, Message::Note(note) if note == granted(1)));
+        to_other.send(granted(2), None);
+        let unsaid: Vec<_> = one.unsaid().into_iter().map(|parcel| parcel.note).collect();
+        assert_eq!(unsaid, [granted(2)]);
+        assert!(!to_other.send(granted(3), None), "it is over");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_other_process_and_a_note_too_many_end_it() {
+        let [mut one, other] = ends();
+        drop(other);
+        let never = CancellationToken::new();
+        assert_eq!(one.converse(|_, _| {}, &never).await, End::Lost);
+        assert!(!one.flush().await || one.parcels.is_empty());
+        let [mut slow, _other] = ends();
+        let outbox = slow.outbox().clone();
+        while outbox.send(granted(0), None) {}
+        assert_eq!(slow.converse(|_, _| {}, &never).await, End::Lost);
+    }
+}

@@ -26,7 +26,13 @@ pub(super) enum Message {
         listeners: Vec<SocketAddr>,
     },
     /// The older one's answer. So many [`Message::Socket`] follow.
-    Welcome { protocol: u32, version: String, sockets: usize },
+    Welcome {
+        protocol: u32,
+        version: String,
+        /// Its number. What the kernel says is that of the process that made the socket.
+        pid: i32,
+        sockets: usize,
+    },
     /// Or this one.
     Refused {
         protocol: u32,

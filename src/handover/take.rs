@@ -45,31 +45,25 @@ pub enum TakeError {
         source: io::Error,
     },
     /// It ended, or said what it should not.
-    #[error("the hand-over from process {pid} came to nothing: {why}")]
+    #[error("the hand-over from the ftpgate that runs came to nothing: {why}")]
     Lost {
-        /// Which one.
-        pid: i32,
         /// Why.
         why: String,
     },
     /// Versions that do not understand each other.
     #[error(
-        "version {version} (process {pid}) runs, which hands over by protocol {theirs}, and this one \
+        "version {version} runs, which hands over by protocol {theirs}, and this one \
          takes over by protocol {PROTOCOL}: it serves on; to change versions, stop it first"
     )]
     Protocol {
-        /// Which one.
-        pid: i32,
         /// Its version.
         version: String,
         /// Its protocol.
         theirs: u32,
     },
     /// It does not want to.
-    #[error("process {pid} serves on, and does not hand over: {why}")]
+    #[error("the ftpgate that runs serves on, and does not hand over: {why}")]
     Refused {
-        /// Which one.
-        pid: i32,
         /// Why.
         why: String,
     },
@@ -100,30 +94,29 @@ pub async fn knock(
         }
         Err(source) => return Err(TakeError::Knock { path, source }),
     };
-    let pid = match wire.peer() {
-        Ok(pid) => pid,
-        Err(source) => return Err(TakeError::Knock { path, source }),
-    };
-    let lost = |why: &dyn ToString| TakeError::Lost { pid, why: why.to_string() };
+    if let Err(source) = wire.peer() {
+        return Err(TakeError::Knock { path, source });
+    }
+    let lost = |why: &dyn ToString| TakeError::Lost { why: why.to_string() };
     let listeners = config.listeners.iter().map(|listener| listener.address).collect();
     let version = env!("CARGO_PKG_VERSION").into();
     let hello = Message::Hello { protocol: PROTOCOL, version, listeners };
     wire.send(&hello, None).await.map_err(|error| lost(&error))?;
     let answer = timeout(WELCOME, wire.receive()).await;
     let answer = answer.map_err(|_| lost(&"it does not answer"))?.map_err(|error| lost(&error))?;
-    let (version, sockets) = match answer.0 {
+    let (version, pid, sockets) = match answer.0 {
         Message::Refused { stranger: true, .. } => {
-            warn!(pid, "another node runs with this admin socket: give each its own");
+            warn!("another node runs with this admin socket: give each its own");
             return Ok(None);
         }
         Message::Welcome { protocol: theirs, version, .. }
         | Message::Refused { protocol: theirs, version, .. }
             if theirs != PROTOCOL =>
         {
-            return Err(TakeError::Protocol { pid, version, theirs });
+            return Err(TakeError::Protocol { version, theirs });
         }
-        Message::Refused { why, .. } => return Err(TakeError::Refused { pid, why }),
-        Message::Welcome { version, sockets, .. } => (version, sockets),
+        Message::Refused { why, .. } => return Err(TakeError::Refused { why }),
+        Message::Welcome { version, pid, sockets, .. } => (version, pid, sockets),
         other => return Err(lost(&format!("it says {other:?}"))),
     };
     info!(pid, version, sockets, "taking over");
@@ -152,11 +145,6 @@ impl Predecessor {
         Ok(())
     }
 
-    /// Who it is.
-    pub fn process(&self) -> &Process {
-        &self.process
-    }
-
     /// Tells it why there will be no hand-over.
     pub async fn give_up(&self, why: String) {
         let _ = self.wire.send(&Message::Failed { why }, None).await;
@@ -178,7 +166,7 @@ impl Predecessor {
     }
 
     fn lost(&self, why: impl ToString) -> TakeError {
-        TakeError::Lost { pid: self.process.pid, why: why.to_string() }
+        TakeError::Lost { why: why.to_string() }
     }
 }
 
@@ -250,7 +238,7 @@ impl Predecessor {
                 (Message::Reservations(entries), _) => told.entries.extend(entries),
                 (Message::Done, _) => return Ok(told),
                 (Message::Refused { why, .. }, _) => {
-                    return Err(TakeError::Refused { pid: self.process.pid, why });
+                    return Err(TakeError::Refused { why });
                 }
                 (other, _) => return Err(self.lost(format!("it says {other:?}"))),
             }

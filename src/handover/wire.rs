@@ -22,7 +22,7 @@ use tokio::net::{UnixDatagram, UnixListener};
 use super::message::Message;
 
 /// More than the longest packet.
-const LONGEST: usize = 128 * 1024;
+const LONGEST: usize = 64 * 1024;
 /// Processes that may wait to take over.
 const BACKLOG: i32 = 16;
 /// The owner alone; whoever gets in gets every socket.

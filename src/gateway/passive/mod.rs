@@ -10,6 +10,8 @@
 //! each other, and `pools` is what a hand-over sees of all pools.
 
 mod authority;
+#[cfg(test)]
+mod authority_tests;
 mod notes;
 mod pools;
 mod table;

@@ -117,7 +117,7 @@ impl Outbox {
 
     /// Puts a note in; says whether it will be sent. If there is no room, a note would be missing
     /// from then on, and so nothing more is to be said at all.
-    pub(super) fn send(&self, note: Note, socket: Option<OwnedFd>) -> bool {
+    pub fn send(&self, note: Note, socket: Option<OwnedFd>) -> bool {
         let sent = self.parcels.try_send(Parcel { note, socket }).is_ok();
         if !sent {
             self.broken.cancel();

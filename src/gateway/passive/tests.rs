@@ -216,5 +216,6 @@ async fn a_port_that_is_taken_is_named_and_free_again_when_the_pool_has_closed()
     assert!(text.contains("change passive.ports"), "{text}");
     served.closed.cancel();
     served.tasks.wait().await;
+    served.pool.close();
     bind(served.ip, served.metrics.clone()).unwrap();
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::thread;
 
@@ -92,7 +93,8 @@ fn a_bad_configuration_changes_nothing_and_is_told() {
     let mut old = Ftp::login(gateway.address, &server);
     let good = fs::read_to_string(gateway.configuration()).unwrap();
     let lost = "[tls]\ncertificate = \"/nowhere.pem\"\nkey = \"/nowhere.pem\"\n";
-    let taken = format!("[[listener]]\naddress = \"{}\"\n", server.address);
+    let taken = TcpListener::bind((gateway.address.ip(), 0)).unwrap();
+    let taken = format!("[[listener]]\naddress = \"{}\"\n", taken.local_addr().unwrap());
     for (more, code, told) in [
         ("[passive]\nport = 1\n", 78, "did you mean"),
         (lost, 78, "/nowhere.pem"),
@@ -175,7 +177,7 @@ fn a_new_process_that_dies_before_it_serves_gives_everything_back() {
         let numbers: Vec<u8> = numbers.split(',').map(|it| it.parse().unwrap()).collect();
         u16::from_be_bytes([numbers[4], numbers[5]])
     };
-    let port_of_old = std::net::SocketAddr::new(gateway.address.ip(), port_of_old);
+    let port_of_old = SocketAddr::new(gateway.address.ip(), port_of_old);
     for (session, port, name) in
         [(&mut reserved, port, "of-reserved"), (&mut old, port_of_old, "of-old")]
     {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use crate::harness::bytes;
 use crate::harness::ftp::Ftp;
 use crate::harness::gateway::Gateway;
 use crate::harness::process::Process;
 use crate::harness::servers::{Kind, Server};
+use crate::harness::{bytes, eventually};
 
 const HAND_OVERS: usize = 100;
 const RELOADS: usize = 20;
@@ -23,6 +23,8 @@ const SESSIONS: usize = 50;
 const STAY: usize = 25;
 /// All sessions together.
 const TRANSFERS_PER_SECOND: u32 = 20;
+/// From one hand-over to the next: half a second.
+const BETWEEN: usize = 10;
 const SIZE: usize = 100_000;
 
 /// What has come of the load.
@@ -140,7 +142,7 @@ fn a_hundred_hand_overs_and_twenty_reloads_under_load_fail_nobody() {
         // The scope waits for the visitors, also when something here goes wrong.
         let orders = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for turn in 0..HAND_OVERS {
-                let asked = Instant::now();
+                let (before, asked) = (outcome.transfers(), Instant::now());
                 processes.push(gateway.hand_over());
                 took.push(asked.elapsed());
                 if turn % (HAND_OVERS / RELOADS) == 0 {
@@ -148,6 +150,10 @@ fn a_hundred_hand_overs_and_twenty_reloads_under_load_fail_nobody() {
                 }
                 processes.retain_mut(Process::is_running);
                 most = most.max(processes.len());
+                eventually("more transfers, or a failed one", || {
+                    let failed = !outcome.failures.lock().unwrap().is_empty();
+                    (failed || outcome.transfers() >= before + BETWEEN).then_some(())
+                });
             }
         }));
         stop.store(true, Ordering::Relaxed);
@@ -183,7 +189,7 @@ fn a_hundred_hand_overs_and_twenty_reloads_under_load_fail_nobody() {
     fs::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
     assert!(failures.is_empty(), "{failures:#?}");
     // Fewer would prove little.
-    assert!(outcome.transfers() >= 2 * HAND_OVERS, "{text}");
+    assert!(outcome.transfers() >= BETWEEN * HAND_OVERS, "{text}");
 }
 
 /// Changes something that a running node takes up.

@@ -1,6 +1,7 @@
 //! `ftpgate upgrade`: the program that stands at the node's path takes over.
 
 use std::fs::{self, Permissions};
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
@@ -64,7 +65,9 @@ fn the_program_on_disk_takes_over_and_a_bad_one_does_not() {
     // Its last words are heard, too.
     symlink(built, &program).unwrap();
     let good = fs::read_to_string(gateway.configuration()).unwrap();
-    let taken = format!("{good}\n[[listener]]\naddress = \"{}\"\n", server.address);
+    let taken = TcpListener::bind((gateway.address.ip(), 0)).unwrap();
+    let taken = taken.local_addr().unwrap();
+    let taken = format!("{good}\n[[listener]]\naddress = \"{taken}\"\n");
     fs::write(gateway.configuration(), taken).unwrap();
     let (code, printed) = gateway.order(&["upgrade"]);
     assert_eq!(code, Some(1), "{printed}");

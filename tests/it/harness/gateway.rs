@@ -188,20 +188,23 @@ impl<'a> GatewayOptions<'a> {
         fs::write(&configuration, text).unwrap();
         let built = PathBuf::from(env!("CARGO_BIN_EXE_ftpgate"));
         let program = gateway.program.as_ref().unwrap_or(&built);
-        let mut command = match gateway.activated.as_slice() {
-            [] => Command::new(program),
-            ports => {
-                let mut python = Command::new("/usr/bin/python3");
-                python.args(["-c", ACTIVATION, &host.to_string()]);
-                python.args(ports.iter().map(u16::to_string)).arg("--").arg(program);
-                python
-            }
-        };
+        let mut command = Command::new(program);
         command.args(["serve", "--config"]).arg(configuration).envs(&gateway.environment);
         if let Some(namespace) = gateway.inside {
             command = namespace.wrap(&command);
         }
-        let process = Process::start("ftpgate", &command, &directory.path().join("log"));
+        let log = directory.path().join("log");
+        let process = match gateway.activated.as_slice() {
+            [] => Process::start("ftpgate", &command, &log),
+            ports => {
+                let mut python = Command::new("/usr/bin/python3");
+                python.args(["-c", ACTIVATION, &host.to_string()]);
+                python.args(ports.iter().map(u16::to_string)).arg("--");
+                python.arg(command.get_program()).args(command.get_args());
+                python.envs(&gateway.environment);
+                Process::start("ftpgate", &python, &log)
+            }
+        };
         let (address, starts) = (listener, 1);
         Gateway { address, bound, http, audit, certificate, process, command, starts, directory }
     }
