@@ -337,7 +337,7 @@ fn what_is_given_is_not_asked_and_other_kinds_of_pairs_ask_less() {
     has(&scratch.written(), &["mode = \"dns\"", "load_balancer = \"gw.example.internal\""]);
 
     let scratch = Scratch::new();
-    let overlay = ["10.2.3.10", "", "", "", "", "", "x", "10.99.0.1", "subnet-1", "rtb-1 rtb-2"];
+    let overlay = ["10.2.3.10", "", "", "", "", "x", "10.99.0.1", "subnet-1", "rtb-1 rtb-2"];
     let (code, shown) = scratch.answer(LEASE, &overlay, nobody());
     assert_eq!(code, 0, "{shown}");
     let tables = "route_tables = [\"rtb-1\", \"rtb-2\"]";

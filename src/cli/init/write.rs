@@ -61,7 +61,7 @@ fn beside(path: &Path) -> PathBuf {
 
 fn directory(path: &Path) -> &Path {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    parent.unwrap_or(Path::new("."))
+    parent.unwrap_or_else(|| Path::new("."))
 }
 
 #[cfg(test)]

@@ -244,7 +244,8 @@ impl Request {
         let (action, resource) = match service {
             "s3" => {
                 let path = decoded(path);
-                let (bucket, key) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
+                let path = &path[1..];
+                let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
                 if key.is_empty() {
                     assert_eq!(method, "GET");
                     context.insert("s3:prefix".into(), vec![parameter(query, "prefix")]);
