@@ -52,7 +52,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         passive_ports: arguments.passive_ports,
     };
     // The gateways' warnings; what else they log would hide what is told here.
-    log::init(&Log { level: "ftpgate=warn".into(), format: LogFormat::Text });
+    log::init(&Log { level: "ftpgate=warn".into(), format: LogFormat::Text })?;
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     // Whoever reads this may have seen enough and closed the pipe: no reason to stop.
     let mut tell = |event| drop(std::io::stdout().write_all(text(event).as_bytes()));

@@ -198,6 +198,8 @@ pub struct Log {
 /// The shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
+    /// Fields of systemd's journal.
+    Journald,
     /// One JSON object.
     Json,
     /// For people.

@@ -15,6 +15,7 @@ use super::settings::Settings;
 use crate::config::{Config, ConfigError};
 use crate::observe::log::LogLevel;
 use crate::tls::{Acceptor, CertificateError};
+use crate::upstream::ResolverError;
 
 /// Takes up a changed configuration; clones share it.
 #[derive(Debug, Clone)]
@@ -49,6 +50,9 @@ pub enum ReloadError {
     /// The certificate that it names.
     #[error("{0}; nothing has changed")]
     Certificate(#[from] CertificateError),
+    /// Names of endpoints, where there were none before.
+    #[error("{0}; nothing has changed")]
+    Resolver(#[from] ResolverError),
 }
 
 // === impl Reload ===
@@ -91,6 +95,7 @@ impl Inner {
         let certificate = new.tls.as_ref().map(Acceptor::load).transpose()?;
         let taken = current.taking_up(&new);
         let needs_restart = taken.differences(&new);
+        self.shared.upstream.take_up(&taken.upstream)?;
 
         if let (Some(acceptor), Some(certificate)) = (&self.shared.tls, &certificate) {
             acceptor.replace(certificate);

@@ -449,6 +449,14 @@ impl Metrics {
         self.dns_lookups.with_label_values(&[name, call_result(good)]).inc();
     }
 
+    /// A name is no longer an endpoint's: its series go.
+    pub fn name_removed(&self, name: &str) {
+        for result in [true, false].map(call_result) {
+            // It fails only if there was no such series.
+            let _ = self.dns_lookups.remove_label_values(&[name, result]);
+        }
+    }
+
     /// A passive port waits for a client, or no longer does.
     pub fn passive_reserved(&self, now: bool) {
         if now { self.passive_ports_reserved.inc() } else { self.passive_ports_reserved.dec() }

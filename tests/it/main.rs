@@ -28,6 +28,7 @@ mod init;
 mod instance_metadata;
 mod interop;
 mod ipv6;
+mod journal;
 mod lab;
 mod limits;
 mod matrix;

@@ -190,6 +190,7 @@ struct Log {
 #[derive(Debug, Deserialize, Default, Clone, Copy)]
 #[serde(rename_all = "kebab-case")]
 enum LogFormat {
+    Journald,
     Json,
     #[default]
     Text,
@@ -409,6 +410,7 @@ impl File {
             log: super::Log {
                 level: self.log.level,
                 format: match self.log.format {
+                    LogFormat::Journald => super::LogFormat::Journald,
                     LogFormat::Json => super::LogFormat::Json,
                     LogFormat::Text => super::LogFormat::Text,
                 },
