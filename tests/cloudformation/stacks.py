@@ -1,8 +1,10 @@
-"""The stacks of ftpgate in moto, one after another as ftpgate.yml has them."""
+"""The stacks of ftpgate in moto. It makes nested stacks, but tells nothing of their outputs: what ftpgate.yml
+gives to each is worked out here."""
 
 import base64
 import functools
 import itertools
+import re
 
 from aws import REGION, ZONES, moto
 from templates import body, load, without
@@ -11,12 +13,9 @@ PACKAGE = "s3://my-packages/ftpgate.rpm"
 SERVER = "s-0123456789abcdef0"
 MODES = ("lease-record", "lease-route", "dns")
 
-# A parent's settings for probes that store a file.
-PROBING = {
-    "ProbeDepth": "round-trip",
-    "ProbeBucket": "my-transfer-bucket",
-    "ProbeSecret": f"aws/transfer/{SERVER}/ftpgate-probe",
-}
+# For probes that store a file, and what comes of it.
+PROBING = {"ProbeDepth": "round-trip"}
+PROBE_SECRET = f"aws/transfer/{SERVER}/ftpgate-probe"
 
 # What moto's CloudFormation does not know.
 UNSUPPORTED = {
@@ -60,7 +59,8 @@ def reduced(name):
 
 
 class Stacks:
-    """All of them for one mode; `outputs` and `made` are by template."""
+    """All of them for one mode, with parameters of ftpgate.yml or of gateway.yml; `outputs` and `made` are by
+    template."""
 
     _numbers = itertools.count(1)
 
@@ -72,35 +72,42 @@ class Stacks:
 
     def __init__(self, mode, **settings):
         self.number, self.outputs, self.made = next(self._numbers), {}, {}
-        shared = {key: value for key, value in settings.items() if key in ("ProbeDepth", "CloudWatchMetrics")}
-        network = self._create("network", HaMode=mode, **ZONES, **shared)
-        self._create("client", VpcId=network["ClientVpc"], SubnetId=network["ClientSubnet"])
-        transfer = self._create(
-            "transfer",
-            VpcId=network["GatewayVpc"],
-            SubnetA=network["TransferSubnetA"],
-            SubnetC=network["TransferSubnetC"],
-            ProbeDepth=settings.get("ProbeDepth", "banner"),
-        )
-        self._create(
-            "gateway",
-            VpcId=network["GatewayVpc"],
-            SubnetA=network["GatewaySubnetA"],
-            SubnetC=network["GatewaySubnetC"],
-            RouteTableId=network["GatewayRouteTable"],
-            TransferSecurityGroup=transfer["SecurityGroup"],
-            EndpointA=transfer["EndpointA"],
-            EndpointC=transfer["EndpointC"],
-            HostedZoneId=network["HostedZone"],
-            HaMode=mode,
-            **ZONES,
-            **{"PackageUrl": PACKAGE, **settings},
-        )
+        self.parent = load("ftpgate")
+        settings = {"HaMode": mode, "TemplateBucket": "my-templates", "PackageUrl": PACKAGE, **ZONES, **settings}
+        defaults = {key: each["Default"] for key, each in self.parent["Parameters"].items() if "Default" in each}
+        self.parameters = {**defaults, **settings}
+        for name in ("Network", "Client", "Transfer", "Gateway"):
+            given = self.parent["Resources"][name]["Properties"]["Parameters"]
+            given = {key: self._value(value) for key, value in given.items()}
+            if name == "Gateway":
+                known = load("gateway")["Parameters"]
+                given |= {key: value for key, value in settings.items() if key in known}
+            self._create(name.lower(), given)
 
-    def _create(self, name, **parameters):
+    def _create(self, name, parameters):
         stack = f"{name}-{self.number}"
         self.outputs[name], self.made[name] = moto().create(stack, body(reduced(name)), parameters)
-        return self.outputs[name]
+
+    def _value(self, tree):
+        """What an expression of ftpgate.yml stands for."""
+        if isinstance(tree, str):
+            return tree
+        ((function, argument),) = tree.items()
+        if function == "Ref":
+            return self.parameters[argument]
+        if function == "Fn::GetAtt":
+            stack, _, output = ".".join(argument).split(".")
+            return self.outputs[stack.lower()][output]
+        if function == "Fn::Sub":
+            def known(match):
+                name = match.group(1)
+                return self._value({"Fn::GetAtt": [name]} if "." in name else {"Ref": name})
+
+            return re.sub(r"\$\{([A-Za-z.]+)\}", known, argument)
+        condition, then, otherwise = argument
+        assert function == "Fn::If", function
+        one, other = self.parent["Conditions"][condition]["Fn::Equals"]
+        return self._value(then if self._value(one) == self._value(other) else otherwise)
 
     def user_data(self):
         """The script that both gateways run first."""

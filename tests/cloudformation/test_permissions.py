@@ -5,7 +5,7 @@ import string
 import unittest
 
 from aws import REGION
-from stacks import PROBING, Stacks
+from stacks import PROBE_SECRET, PROBING, Stacks
 from templates import PROJECT
 
 IAM = PROJECT / "config" / "iam"
@@ -35,9 +35,9 @@ class PermissionsTest(unittest.TestCase):
                     "name": "gw.ftp-transferfamily.com",
                     "route_table": stacks.outputs["network"]["GatewayRouteTable"],
                     "namespace": "ftpgate",
-                    "bucket": "my-transfer-bucket",
+                    "bucket": stacks.made["transfer"]["Bucket"],
                     "prefix": "home/ftpgate-probe/",
-                    "secret": PROBING["ProbeSecret"],
+                    "secret": PROBE_SECRET,
                 }
                 for name, policy in policies.items():
                     self.assertEqual(policy, self.document(name, **values), name)

@@ -26,7 +26,7 @@ ONLY = {
 # And those that are there when something else is asked for.
 ASKED_FOR = {
     "network": {"SecretsManagerEndpoint"},
-    "gateway": {"MoreClientsControl", "MoreClientsData", "Monitoring", "ProbeBucketPolicy", "ProbeSecretPolicy"},
+    "gateway": {"Monitoring", "ProbeBucketPolicy", "ProbeSecretPolicy"},
 }
 
 
@@ -89,10 +89,10 @@ class StacksTest(unittest.TestCase):
     def test_what_is_asked_for_is_made(self):
         settings = {
             **PROBING,
-            "MoreClientsCidr": "192.0.2.0/24",
             "MonitoringCidr": "198.51.100.7/32",
             "CloudWatchMetrics": "true",
             "InstanceConnect": "false",
+            "MoreClientsCidr": "",
             "NodeC": "none",
         }
         stacks = Stacks.of("lease-record", **settings)
@@ -102,16 +102,20 @@ class StacksTest(unittest.TestCase):
         gateway = stacks.made["gateway"]
         self.assertIn("CloudwatchPolicy", gateway)
         self.assertIn("InstanceA", gateway)
-        for absent in ("InstanceC", "InstanceConnectIngress"):
+        for absent in ("InstanceC", "InstanceConnectIngress", "MoreClientsControl", "MoreClientsData"):
             self.assertNotIn(absent, gateway)
 
     def test_only_those_who_need_it_are_let_in(self):
         stacks = Stacks.of("lease-record")
         own = stacks.outputs["gateway"]["GatewaySecurityGroup"]
-        clients, shells = "10.1.0.0/16", stacks.made["gateway"]["InstanceConnectSecurityGroup"]
+        clients, shells = ("10.1.0.0/16", "10.2.0.0/16"), stacks.made["gateway"]["InstanceConnectSecurityGroup"]
         self.assertEqual(
             self.ingress(stacks, own),
-            {(21, 21, clients), (8192, 8200, clients), (9121, 9121, own), (22, 22, shells)},
+            {
+                *((first, last, cidr) for first, last in ((21, 21), (8192, 8200)) for cidr in clients),
+                (9121, 9121, own),
+                (22, 22, shells),
+            },
         )
         transfer = stacks.outputs["transfer"]["SecurityGroup"]
         self.assertEqual(self.ingress(stacks, transfer), {(21, 21, own), (8192, 8200, own)})

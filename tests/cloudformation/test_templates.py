@@ -45,10 +45,10 @@ class TemplatesTest(unittest.TestCase):
                 ours, theirs = dict(parent["Parameters"][key]), dict(parameters[key])
                 for both in ("Type", "Default", "AllowedValues"):
                     self.assertEqual(ours.get(both), theirs.get(both), f"{name}: {key}")
-        for name, output in self.attributes(parent):
-            _, outputs, key = name.split(".") if name.count(".") == 2 else (None, None, None)
-            self.assertEqual(outputs, "Outputs", name)
-            self.assertIn(key, children[name.split(".")[0]]["Outputs"], output)
+        for attribute, where in self.attributes(parent):
+            name, outputs, key = attribute.split(".")
+            self.assertEqual(outputs, "Outputs", where)
+            self.assertIn(key, children[name]["Outputs"], where)
 
     def attributes(self, tree, path=""):
         """Every attribute that is asked for, and where."""

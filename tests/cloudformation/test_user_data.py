@@ -8,7 +8,7 @@ import tempfile
 import tomllib
 import unittest
 
-from stacks import MODES, PROBING, Stacks
+from stacks import MODES, PROBE_SECRET, PROBING, Stacks
 from templates import PROJECT
 
 FTPGATE = PROJECT / "target" / "debug" / "ftpgate"
@@ -105,10 +105,11 @@ class UserDataTest(unittest.TestCase):
         self.assertEqual(config["cloudwatch"], expected)
 
     def test_a_round_trip_passes_the_check(self):
-        for _, config in self.configured(Stacks.of("lease-record", **PROBING)):
-            probe = config["probe"]
-            self.assertEqual((probe["bucket"], probe["prefix"]), ("my-transfer-bucket", "home/ftpgate-probe/"))
-            self.assertEqual(probe["password"], {"secret": PROBING["ProbeSecret"]})
+        stacks = Stacks.of("lease-record", **PROBING)
+        for _, config in self.configured(stacks):
+            probe, bucket = config["probe"], stacks.made["transfer"]["Bucket"]
+            self.assertEqual((probe["bucket"], probe["prefix"]), (bucket, "home/ftpgate-probe/"))
+            self.assertEqual(probe["password"], {"secret": PROBE_SECRET})
 
     def test_a_package_of_debian_comes_from_anywhere_and_is_checked(self):
         for digest, fits in ((SHA256, True), ("0" * 64, False)):
