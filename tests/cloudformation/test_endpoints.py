@@ -9,6 +9,8 @@ import types
 import unittest
 from unittest import mock
 
+from botocore.exceptions import ClientError
+
 from aws import ENVIRONMENT, REGION, moto
 from templates import DIRECTORY
 
@@ -66,6 +68,23 @@ class EndpointsTest(unittest.TestCase):
         status, _, _, reason = self.ask("Create", ServerId="s-fedcba98765432100", SubnetA="x", SubnetC="y")
         self.assertEqual(status, "FAILED")
         self.assertRegex(reason, "ClientError: .*DescribeServer")
+
+    def test_permissions_are_waited_for_but_not_for_ever(self):
+        def denied(code):
+            return ClientError({"Error": {"Code": code, "Message": "of the tests"}}, "DescribeServer")
+
+        early = [denied("AccessDeniedException"), denied("UnauthorizedOperation"), {"a": "10.2.3.10", "c": "10.2.4.10"}]
+        for answers, expected, pauses in (
+            (early, "SUCCESS", [2, 5]),
+            ([denied("AccessDeniedException")] * 5, "FAILED", [2, 5, 10, 20]),
+            ([denied("ThrottlingException")], "FAILED", []),
+        ):
+            with (
+                mock.patch.object(self.index, "addresses", side_effect=answers),
+                mock.patch.object(self.index.time, "sleep") as slept,
+            ):
+                status, *_ = self.ask("Create", ServerId="s-fedcba98765432100", SubnetA="a", SubnetC="c")
+            self.assertEqual((status, [call.args[0] for call in slept.call_args_list]), (expected, pauses))
 
     def test_nothing_is_asked_at_the_end(self):
         with mock.patch.object(self.index, "addresses", side_effect=AssertionError):

@@ -1,8 +1,11 @@
 """Tells CloudFormation the addresses that a Transfer server has in two subnets, A and C."""
 
+import time
+
 import boto3
 import cfnresponse
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 CONFIG = Config(connect_timeout=5, read_timeout=5)
 
@@ -12,12 +15,24 @@ def handler(event, context):
     status, data, reason = cfnresponse.SUCCESS, {}, None
     try:
         if event["RequestType"] != "Delete":
-            found = addresses(properties["ServerId"])
+            found = patiently(lambda: addresses(properties["ServerId"]))
             data = {zone: found[properties["Subnet" + zone]] for zone in ("A", "C")}
     except Exception as error:  # Whatever it is: CloudFormation would wait for an answer.
         status, reason = cfnresponse.FAILED, f"{type(error).__name__}: {error}"
     print(status, reason, data)
     cfnresponse.send(event, context, status, data, properties.get("ServerId"), reason=reason)
+
+
+def patiently(ask):
+    """A new role's permissions take a while to be in force."""
+    for pause in (2, 5, 10, 20):
+        try:
+            return ask()
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("AccessDeniedException", "UnauthorizedOperation"):
+                raise
+        time.sleep(pause)
+    return ask()
 
 
 def addresses(server):
