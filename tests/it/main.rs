@@ -23,6 +23,8 @@ mod ftps;
 mod harness;
 mod health;
 mod hostile;
+mod iam;
+mod init;
 mod instance_metadata;
 mod interop;
 mod ipv6;

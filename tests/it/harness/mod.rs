@@ -10,6 +10,7 @@ pub(crate) mod ftp;
 pub(crate) mod ftps;
 pub(crate) mod gateway;
 pub(crate) mod haproxy;
+pub(crate) mod iam;
 pub(crate) mod namespace;
 pub(crate) mod probes;
 pub(crate) mod process;
@@ -17,6 +18,7 @@ pub(crate) mod prometheus;
 pub(crate) mod scripted;
 pub(crate) mod servers;
 pub(crate) mod tap;
+pub(crate) mod vpc;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
