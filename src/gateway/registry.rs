@@ -409,6 +409,31 @@ mod tests {
         assert_eq!((ended.files, ended.bytes, ended.transfer), (1, 10, None));
     }
 
+    #[test]
+    fn those_that_transfer_come_first_and_there_are_no_more_than_wanted() {
+        let sessions = Sessions::default();
+        let all: Vec<_> = (1..=5).map(|id| enter(&sessions, id)).collect();
+        let progress = Arc::<Progress>::default();
+        for (session, verb) in [(3, Verb::Stor), (1, Verb::Retr)] {
+            let direction = verb.direction().unwrap();
+            let transfer = InFlight {
+                verb,
+                path: b"a",
+                direction,
+                ascii: false,
+                private: false,
+                announced: None,
+            };
+            all[session].begin_transfer(transfer, &progress);
+        }
+        let busiest = |limit| -> Vec<_> {
+            sessions.busiest(limit).iter().map(|session| session.id).collect()
+        };
+        assert_eq!(busiest(3), [2, 4, 1]);
+        assert_eq!(busiest(9), [2, 4, 1, 3, 5]);
+        assert_eq!(sessions.moving(), Moved::default());
+    }
+
     #[tokio::test]
     async fn a_session_that_is_killed_before_it_looks_is_killed_all_the_same() {
         let sessions = Sessions::default();

@@ -7,7 +7,7 @@
 //! | `GET /readyz` | 200 if this node can serve and is not leaving, else 503; JSON with each check, endpoint and the pair |
 //! | `GET /activez` | 200 if it is ready and active, else 503; JSON with the role and its reason |
 //! | `GET /metrics` | the Prometheus text format |
-//! | `GET /`, `GET /events` | the status page, see [`page`], unless `http.page` is false |
+//! | `GET /`, `GET /events` | the status page, unless `http.page` is false |
 
 pub mod admin;
 mod page;

@@ -4,7 +4,7 @@
 //! | route | answer |
 //! |---|---|
 //! | `GET /` | the page |
-//! | `GET /page.css`, `/icon.svg`, `/page.js` and its modules | what belongs to it |
+//! | `GET /page.css`, `/page.js` and more | what belongs to it |
 //! | `GET /events` | server-sent events: [`picture`] tells what is in them |
 //!
 //! It needs nothing but this port: no build step, nothing from the Internet, and its headers forbid
@@ -48,9 +48,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What the page is made of: where it is, what it is, itself.
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 7] = [
     ("/", "text/html; charset=utf-8", include_str!("page.html")),
     ("/page.css", "text/css; charset=utf-8", include_str!("page.css")),
+    ("/parts.css", "text/css; charset=utf-8", include_str!("parts.css")),
     ("/page.js", "text/javascript; charset=utf-8", include_str!("page.js")),
     ("/parts.js", "text/javascript; charset=utf-8", include_str!("parts.js")),
     ("/plots.js", "text/javascript; charset=utf-8", include_str!("plots.js")),

@@ -110,7 +110,7 @@ fn the_page_is_embedded_whole_and_lets_nothing_else_in() {
         // What stands there without JavaScript.
         files.retain(|path| !["/readyz", "/metrics"].contains(&&**path));
     }
-    assert_eq!(files.len(), 6, "{files:?}");
+    assert_eq!(files.len(), 7, "{files:?}");
     for method in ["POST", "PUT", "DELETE"] {
         assert_eq!(answer(&gateway, &format!("{method} /")).0, 405);
         assert_eq!(answer(&gateway, &format!("{method} /events")).0, 405);
@@ -191,6 +191,30 @@ fn the_stream_tells_all_but_the_password() {
     for told in [idle, history, busy, after] {
         assert!(!told.to_string().contains("never-to-be-told"));
     }
+}
+
+#[test]
+fn what_clients_meet_is_summed_up_and_what_is_ordered_is_told() {
+    let server = Server::start(Kind::Vsftpd);
+    let gateway = Gateway::to(&server).set("limits", "sessions = 1").start();
+    let _only = Ftp::login(gateway.address, &server);
+    for _ in 0..3 {
+        Ftp::knock(gateway.address).reply().expect(&[421]);
+    }
+    let mut stream = Stream::open(&gateway);
+    let told = stream.now("the refused clients", |now| now["events"][0]["count"] == 3);
+    let event = &told["events"][0];
+    assert_eq!((&event["about"], &event["tone"]), (&"client".into(), &"bad".into()));
+    assert_eq!(event["text"], "client refused: limit");
+    assert_eq!(gateway.order(&["reload"]).0, Some(0));
+    let told = stream.now("the reload", |now| now["events"][0]["about"] == "configuration");
+    let event = &told["events"][0];
+    assert_eq!(
+        (&event["text"], &event["tone"]),
+        (&"the configuration is taken up".into(), &"good".into())
+    );
+    let events = told["events"].as_array().unwrap();
+    assert_eq!(events.iter().filter(|event| event["about"] == "client").count(), 1);
 }
 
 #[test]

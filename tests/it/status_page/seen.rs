@@ -161,7 +161,7 @@ fn a_busy_pair_in_trouble_is_shown_whole() {
         match number {
             0 => row["transfer"]["size"] = 0.into(),
             1..4 => {
-                row["transfer"]["bytes"] = (number * 33 << 20).into();
+                row["transfer"]["bytes"] = ((number * 33) << 20).into();
                 row["transfer"]["size"] = (100 << 20).into();
             }
             4 => row["transfer"]["path"] = format!("{NAME}/{}", "deep/".repeat(60)).into(),
