@@ -148,6 +148,13 @@ fn the_stream_tells_all_but_the_password() {
     let mut stream = Stream::open(&gateway);
     assert!(stream.head.to_lowercase().contains("content-type: text/event-stream\r\n"));
     expect_guarded(stream.head.trim_end());
+    // The first of each comes at once.
+    assert_eq!(stream.next().unwrap().0, "now");
+    let (name, history) = stream.next().unwrap();
+    let columns: Vec<_> = history.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected =
+        ["down", "end", "failed_logins", "refused", "sessions", "step", "transfers", "up"];
+    assert_eq!((&*name, &*columns), ("history", &expected[..]));
     let idle = stream.now("an active node", |now| now["role"] == "active");
     for (field, value) in
         [("sessions", 0.into()), ("rows", Value::Array(Vec::new())), ("ready", true.into())]
@@ -157,12 +164,6 @@ fn the_stream_tells_all_but_the_password() {
     assert_eq!(idle["endpoints"][0]["address"], server.address.to_string());
     assert_eq!(idle["version"], env!("CARGO_PKG_VERSION"));
     assert!(idle["events"][0]["text"].as_str().unwrap().starts_with("active: "), "{idle}");
-    let (name, history) = stream.next().unwrap();
-    let columns: Vec<_> = history.as_object().unwrap().keys().map(String::as_str).collect();
-    let expected =
-        ["down", "end", "failed_logins", "refused", "sessions", "step", "transfers", "up"];
-    assert_eq!((&*name, &*columns), ("history", &expected[..]));
-
     let mut client = Ftp::connect(gateway.address);
     client.command("USER anonymous").expect(&[331]);
     client.command("PASS never-to-be-told").expect(&[230]);
@@ -197,11 +198,13 @@ fn the_stream_tells_all_but_the_password() {
 fn what_clients_meet_is_summed_up_and_what_is_ordered_is_told() {
     let server = Server::start(Kind::Vsftpd);
     let gateway = Gateway::to(&server).set("limits", "sessions = 1").start();
+    let mut stream = Stream::open(&gateway);
+    // The last change that comes by itself.
+    stream.now("an active node", |now| now["role"] == "active");
     let _only = Ftp::login(gateway.address, &server);
     for _ in 0..3 {
         Ftp::knock(gateway.address).reply().expect(&[421]);
     }
-    let mut stream = Stream::open(&gateway);
     let told = stream.now("the refused clients", |now| now["events"][0]["count"] == 3);
     let event = &told["events"][0];
     assert_eq!((&event["about"], &event["tone"]), (&"client".into(), &"bad".into()));

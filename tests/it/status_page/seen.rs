@@ -144,13 +144,13 @@ fn a_busy_pair_in_trouble_is_shown_whole() {
     let gateway = pair.gateway();
     let mut stream = Stream::open(&gateway);
     let mut client = Ftp::login(gateway.address, &pair.servers[0]);
-    let _upload = client.begin("STOR in/orders-2026-11.csv");
+    let _upload = client.begin("STOR orders-2026-11.csv");
     let mut now = stream.now("an upload", |now| {
         let probed = |endpoint: &Value| endpoint["probed"].is_string();
         now["transfers"] == 1 && now["endpoints"].as_array().unwrap().iter().all(probed)
     });
     let mut browser = Browser::open(&gateway.url());
-    browser.see("#transfers .path", "in/orders-2026-11.csv");
+    browser.see("#transfers .path", "orders-2026-11.csv");
 
     // As it is on the wire, many times and with all that can be wrong.
     let row = now["rows"][0].clone();
