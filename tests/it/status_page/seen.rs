@@ -164,6 +164,7 @@ fn a_busy_pair_in_trouble_is_shown_whole() {
                 row["transfer"]["bytes"] = ((number * 33) << 20).into();
                 row["transfer"]["size"] = (100 << 20).into();
             }
+            5 => row["user"] = "u".repeat(256).into(),
             4 => row["transfer"]["path"] = format!("{NAME}/{}", "deep/".repeat(60)).into(),
             _ => (row["transfer"], row["state"]) = (Value::Null, "idle".into()),
         }
