@@ -1,7 +1,6 @@
 //! Debian's Chromium at one page, driven by Playwright; `tests/it/page/browser.py` does what is told here.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -18,12 +17,12 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Opens a page. Screenshots go to [`screenshots`].
+    /// Opens a page. Screenshots go to `target/status-page`.
     pub(crate) fn open(url: &str) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/page/browser.py");
         let mut process = Command::new(stand_in("playwright/bin/python"))
             .args([script, url])
-            .arg(screenshots())
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/target/status-page"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -98,9 +97,4 @@ impl Drop for Browser {
         self.orders.take();
         let _ = self.process.wait();
     }
-}
-
-/// Where screenshots are put.
-pub(crate) fn screenshots() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/status-page")
 }

@@ -2,7 +2,6 @@
 //! `target/status-page`.
 
 use std::f64::consts::TAU;
-use std::fs;
 use std::net::IpAddr;
 
 use rustix::process::Signal;
@@ -10,7 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::harness::browser::{Browser, screenshots};
+use crate::harness::browser::Browser;
 use crate::harness::ftp::finish;
 
 /// What is uploaded, in halves.
@@ -57,7 +56,6 @@ impl Pair {
 
 #[test]
 fn an_operator_sees_an_upload_an_endpoint_s_death_and_a_lost_connection() {
-    let _ = fs::remove_dir_all(screenshots());
     let mut pair = Pair::start();
     let gateway = pair.gateway();
     let mut browser = Browser::open(&gateway.url());
