@@ -88,8 +88,8 @@ async fn run(path: &Path, config: Config, log: LogLevel) -> anyhow::Result<()> {
     reload_on_signal(reload.clone())?;
     if let Some(config) = &config.http {
         let listener = listen_http(config.address).await?;
-        let (health, pair) = (gateway.health(), pair.clone());
-        tokio::spawn(http::serve(listener, metrics, health, pair, closed.clone()));
+        let node = http::Node::new(config, &gateway, pair.clone(), metrics);
+        tokio::spawn(http::serve(listener, node, closed.clone()));
     }
     if let Some(config) = &config.admin {
         serve_admin(config, admin::Node::new(&gateway, pair.clone(), reload), closed.clone());

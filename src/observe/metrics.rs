@@ -4,6 +4,7 @@
 //! never from a client: the number of series is bounded. An endpoint that is gone takes its series
 //! with it.
 
+mod counts;
 mod labels;
 mod maker;
 mod pair;
@@ -20,6 +21,7 @@ use prometheus::{
 
 use crate::ftp::dialogue::{CallbackRefusal, DataFailure, Outcome};
 use crate::ftp::{Direction, SessionEnd};
+use crate::observe::events::Events;
 
 pub use labels::{ConnectResult, Connection, HeaderRefusal, LeaseResult, Refusal, Stage};
 use labels::{call_result, login_result, resume_result};
@@ -72,6 +74,7 @@ pub struct Metrics {
     audit_dropped: IntCounter,
     pair: Pair,
     settings: Settings,
+    events: Events,
 }
 
 // === impl Metrics ===
@@ -220,6 +223,7 @@ impl Metrics {
             )?,
             pair: Pair::new(&make)?,
             settings: Settings::new(&make)?,
+            events: Events::default(),
             registry: make.registry,
         };
         metrics.show_zeroes();
@@ -276,6 +280,12 @@ impl Metrics {
         self.pair.show_zeroes();
     }
 
+    /// What has happened of late. It goes the way of the counts, since whoever counts a change has
+    /// it to tell.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// The text exposition format, version 0.0.4.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::new();
@@ -301,6 +311,7 @@ impl Metrics {
     /// A client got 421.
     pub fn session_refused(&self, reason: Refusal) {
         self.sessions_refused.with_label_values(&[reason.as_str()]).inc();
+        self.events.refused(reason);
     }
 
     /// A session whose upstream was lost has gone on, or could not.

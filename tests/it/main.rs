@@ -44,6 +44,7 @@ mod resume;
 mod round_trip;
 mod secrets;
 mod start;
+mod status_page;
 mod topology;
 mod truncation;
 mod upstream;

@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod aws;
+pub(crate) mod browser;
 pub(crate) mod canned;
 pub(crate) mod certificates;
 pub(crate) mod clients;
