@@ -99,9 +99,9 @@ impl Inner {
             }
             Err(_) => return After::Stays(format!("it was not ready within {READY:?}")),
         }
-        let Some(carried) = self.pair.suspend().await else {
-            let why = refuse(&wire, "it is stopping", false).await;
-            return After::Stays(why);
+        let carried = match self.pair.suspend().await {
+            Ok(carried) => carried,
+            Err(why) => return After::Stays(refuse(&wire, why, false).await),
         };
         self.doors.shut().await;
         let mut resting = self.rest().await;
@@ -224,7 +224,7 @@ impl Inner {
     }
 
     fn state(&self, pair: Carried) -> State {
-        State { pair, next_session: self.next_session.get() }
+        State { pair, next_session: self.doors.next_session() }
     }
 }
 
