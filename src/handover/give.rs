@@ -123,7 +123,7 @@ impl Inner {
             && !matches!(wire.last_word(), Some(Message::Serving))
         {
             let line = Line::new(wire, outbox, parcels);
-            self.doors.pools().resume(line.unsaid());
+            self.doors.pools().resume(|| line.unsaid());
             for Resting { process, line } in resting {
                 self.follow(process, line);
             }
