@@ -9,6 +9,7 @@
 //! | [`cli`] | one file per subcommand; the only place that prints |
 //! | `demo` | `ftpgate demo`: endpoints, gateways and a self-test in one process (feature `demo`) |
 //! | [`http`] | health, metrics and the status page over HTTP, read-only; the admin API on a Unix socket |
+//! | [`handover`] | a new process of this node takes over from the one that runs |
 //! | [`ha`] | the pair: the role of this node, the lease between the nodes, what steers clients to the active one |
 //! | [`gateway`] | listeners, the session driver, the passive port pool, transfers, the relay, drain |
 //! | [`upstream`] | the endpoints behind the gateway: finding, watching, choosing and reaching them |
@@ -17,6 +18,7 @@
 //! | [`dns`] | names and their addresses |
 //! | [`outbound`] | connections to the upstream, from a chosen local address, and the first words on them |
 //! | [`tls`] | one TLS connection without its socket; the certificate of this node; whom it trusts upstream |
+//! | [`systemd`] | what it is told, and the sockets that it has opened |
 //! | [`observe`] | metrics, their last hour, recent events, the audit log, tracing set-up |
 //! | [`config`] | the TOML file: its shape, its checks, its error messages |
 //! | [`ftp`] | the protocol without I/O: lines, commands, replies, host-ports, the dialogue |
@@ -49,9 +51,11 @@ pub mod dns;
 pub mod ftp;
 pub mod gateway;
 pub mod ha;
+pub mod handover;
 pub mod http;
 pub mod observe;
 pub mod outbound;
 pub mod probe;
+pub mod systemd;
 pub mod tls;
 pub mod upstream;

@@ -1,4 +1,4 @@
-//! `ftpgate drain`, `resume`, `failover` and `reload`: one order to the node's admin socket.
+//! `ftpgate drain`, `resume`, `failover`, `reload` and `upgrade`: one order to the node's admin socket.
 
 use std::process::ExitCode;
 
@@ -35,6 +35,11 @@ pub(super) fn fail_over(arguments: &NodeArguments) -> ExitCode {
 /// Takes up a changed configuration.
 pub(super) fn reload(arguments: &NodeArguments) -> ExitCode {
     order(arguments, "/reload")
+}
+
+/// Has the program at the node's path take over from the node.
+pub(super) fn upgrade(arguments: &NodeArguments) -> ExitCode {
+    order(arguments, "/upgrade")
 }
 
 /// Prints what the node says.

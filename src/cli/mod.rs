@@ -43,7 +43,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a gateway until SIGTERM, then drain.
+    /// Run a gateway until SIGTERM, then drain; take over from the one that runs, if one does.
     Serve(ConfigFile),
     /// Say whether a configuration file will do, and if not, what to change.
     Check(ConfigFile),
@@ -74,6 +74,9 @@ enum Command {
     /// Take up a changed configuration file, if it is good; sessions go on.
     #[command(after_help = EXIT_CODES)]
     Reload(node::NodeArguments),
+    /// Start the program anew, as it is on disk now, and hand over to it: no client notices.
+    #[command(after_help = EXIT_CODES)]
+    Upgrade(node::NodeArguments),
     /// Print a script that completes subcommands and options in a shell.
     Completions(completions::CompletionsArguments),
     /// Print the manual page, or write those of all subcommands.
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Resume(arguments) => admin::resume(&arguments),
         Command::Failover(arguments) => admin::fail_over(&arguments),
         Command::Reload(arguments) => admin::reload(&arguments),
+        Command::Upgrade(arguments) => admin::upgrade(&arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::demo(arguments),
     }

@@ -1,30 +1,40 @@
 //! `ftpgate serve`: read like a table of contents.
 
-use std::net::SocketAddr;
-use std::path::Path;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::EX_CONFIG;
 use crate::config::{Admin, Config};
-use crate::gateway::{BindError, Gateway, Reload};
+use crate::gateway::{BindError, Gateway, Inherited, Reload};
 use crate::ha::Pair;
+use crate::handover::{self, Bell, Handover, Others, Predecessor, Program};
 use crate::http::{self, admin};
-use crate::observe::audit::AuditLog;
+use crate::observe::audit::{AuditLog, AuditWriter};
 use crate::observe::log::{self, LogLevel};
 use crate::observe::metrics::Metrics;
+use crate::systemd;
 
 /// File descriptors that are not a session's: listeners, the log, the runtime.
 const OWN_DESCRIPTORS: u64 = 128;
 /// File descriptors of a session that transfers through a pipe.
 const SESSION_DESCRIPTORS: u64 = 6;
+
+/// How long a process that takes over waits for its endpoints to be looked at, and how often it asks.
+const LOOKING: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Serves until SIGTERM or SIGINT, drains, and says how it went by its exit code.
 #[expect(clippy::print_stderr, reason = "there is no log yet")]
@@ -45,6 +55,14 @@ pub(super) fn serve(path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // Before there are other threads: it changes the environment.
+    let activated = match systemd::activated() {
+        Ok(activated) => activated,
+        Err(error) => {
+            error!(%error, "a socket that systemd passes is not for TCP: change the socket unit");
+            return ExitCode::FAILURE;
+        }
+    };
     raise_descriptor_limit(config.limits.sessions);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -53,7 +71,7 @@ pub(super) fn serve(path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(path, config, log)) {
+    match runtime.block_on(run(path, config, log, activated)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
@@ -66,8 +84,68 @@ pub(super) fn serve(path: &Path) -> ExitCode {
     }
 }
 
-async fn run(path: &Path, config: Config, log: LogLevel) -> anyhow::Result<()> {
+/// Gets the sockets, from the process before if there is one, which is told if this one fails.
+async fn run(
+    path: &Path,
+    config: Config,
+    log: LogLevel,
+    activated: Vec<StdTcpListener>,
+) -> anyhow::Result<()> {
     let shutdown = shutdown_on_signal()?;
+    let mut inherited = Inherited::default();
+    for listener in activated {
+        inherited.activate(listener)?;
+    }
+    let mut predecessor = handover::knock(&config, &mut inherited).await?;
+    let started = start(path, config, log, &mut inherited, predecessor.as_mut()).await;
+    let node = match started {
+        Ok(node) => node,
+        Err(error) => {
+            if let Some(predecessor) = predecessor {
+                predecessor.give_up(format!("{error:#}")).await;
+            }
+            return Err(error);
+        }
+    };
+    if let Some(predecessor) = predecessor {
+        node.gateway.prepare();
+        // Clients shall find endpoints that have been looked at, as they do now.
+        let looked = async {
+            while !node.gateway.health().has_looked() {
+                sleep(LOOK).await;
+            }
+        };
+        let _ = timeout(LOOKING, looked).await;
+        node.handover.take_over(predecessor).await?;
+    }
+    node.serve(shutdown).await
+}
+
+/// What is there before clients are taken.
+struct Node {
+    name: String,
+    gateway: Gateway,
+    pair: Pair,
+    handover: Handover,
+    reload: Reload,
+    writer: Option<AuditWriter>,
+    http: Option<(TcpListener, http::Node)>,
+    /// With the path of the socket.
+    admin: Option<(UnixListener, PathBuf)>,
+    bell: Option<Bell>,
+    /// Cancelled at the end.
+    closed: CancellationToken,
+    /// Also when another process has taken over.
+    public: CancellationToken,
+}
+
+async fn start(
+    path: &Path,
+    config: Config,
+    log: LogLevel,
+    inherited: &mut Inherited,
+    mut predecessor: Option<&mut Predecessor>,
+) -> anyhow::Result<Node> {
     let metrics = Metrics::new()?;
     let (audit, writer) = match &config.audit {
         Some(audit) => {
@@ -81,57 +159,119 @@ async fn run(path: &Path, config: Config, log: LogLevel) -> anyhow::Result<()> {
         }
         None => (AuditLog::disabled(metrics.clone()), None),
     };
-    let gateway = Gateway::bind(&config, metrics.clone(), audit)?;
+    let gateway = Gateway::bind(&config, inherited, metrics.clone(), audit)?;
     let pair = Pair::new(&config, &gateway, metrics.clone())?;
-    let (tasks, closed) = (TaskTracker::new(), CancellationToken::new());
-    let reload = gateway.reload(path, config.clone(), log);
-    reload_on_signal(reload.clone())?;
-    if let Some(config) = &config.http {
-        let listener = listen_http(config.address).await?;
-        let node = http::Node::new(config, &gateway, pair.clone(), metrics);
-        tokio::spawn(http::serve(listener, node, closed.clone()));
-    }
-    if let Some(config) = &config.admin {
-        serve_admin(config, admin::Node::new(&gateway, pair.clone(), reload), closed.clone());
-    }
-    pair.run(&tasks, &closed);
-    for address in gateway.addresses() {
-        info!(node = config.node.name, "listening: {address}");
-    }
-    let stopped = CancellationToken::new();
-    let leave = async {
-        shutdown.cancelled().await;
-        pair.stop().await;
-        stopped.cancel();
-    };
-    tokio::join!(gateway.run(stopped.clone()), leave);
-    // Health is answered to the end, so that a check sees "draining" and not a dead node.
-    closed.cancel();
-    tasks.close();
-    tasks.wait().await;
-    if let Some(writer) = writer {
-        writer.finish();
-    }
-    Ok(())
-}
-
-/// A node that cannot be administered still serves.
-fn serve_admin(config: &Admin, node: admin::Node, closed: CancellationToken) {
-    let socket = config.socket.display();
-    match admin::bind(&config.socket) {
-        Ok(listener) => {
-            tokio::spawn(admin::serve(listener, node, closed));
+    let http = match &config.http {
+        Some(http) => {
+            let node = http::Node::new(http, &gateway, pair.clone(), metrics.clone());
+            Some((listen_http(http.address, inherited)?, node))
         }
-        Err(error) => warn!(
-            %socket, %error,
-            "no admin socket, so no `ftpgate status` and `drain`: change admin.socket, or turn it off"
-        ),
+        None => None,
+    };
+    if let [first, ..] = *inherited.unclaimed() {
+        bail!(
+            "systemd passes a socket that listens on {first}, which is no [[listener]], passive port or \
+             http.address: change the socket unit or the configuration"
+        );
+    }
+    let handed = predecessor.as_mut().and_then(|predecessor| predecessor.admin.take());
+    let admin = config.admin.as_ref().and_then(|config| bind_admin(config, handed));
+    let others = Others {
+        http: http.as_ref().map(|(http, _)| http.as_fd().try_clone_to_owned()).transpose()?,
+        admin: admin.as_ref().map(|(admin, _)| admin.as_fd().try_clone_to_owned()).transpose()?,
+    };
+    let closed = CancellationToken::new();
+    let public = closed.child_token();
+    let program = Program::running(path);
+    let handover = Handover::new(&gateway, pair.clone(), others, program, metrics, public.clone());
+    let name = config.node.name.clone();
+    let reload = gateway.reload(path, config, log);
+    let bell = predecessor.and_then(|predecessor| predecessor.bell.take());
+    Ok(Node { name, gateway, pair, handover, reload, writer, http, admin, bell, closed, public })
+}
+
+impl Node {
+    /// Serves to the end: SIGTERM, or that of the sessions when another process has taken over.
+    async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { gateway, pair, closed, public, .. } = self;
+        let (tasks, answers) = (TaskTracker::new(), TaskTracker::new());
+        gateway.prepare();
+        // A node that could not serve yet would give its lease up.
+        gateway.open();
+        pair.run(&tasks, &closed);
+        reload_on_signal(self.reload.clone(), public.clone())?;
+        if let Some((listener, node)) = self.http {
+            answers.spawn(http::serve(listener, node, public.clone()));
+        }
+        if let Some((listener, socket)) = self.admin {
+            let node = admin::Node::new(&gateway, pair.clone(), self.reload, self.handover.clone());
+            answers.spawn(admin::serve(listener, node, public.clone()));
+            self.handover.listen(&socket, self.bell, &closed);
+        }
+        for address in gateway.addresses() {
+            info!(node = self.name, "listening: {address}");
+        }
+        systemd::ready();
+        tokio::spawn(public.clone().run_until_cancelled_owned(systemd::keep_watchdog()));
+        let stopped = CancellationToken::new();
+        let leave = async {
+            shutdown.cancelled().await;
+            // Another process has the role, and is the one that systemd knows.
+            if !public.is_cancelled() {
+                systemd::stopping();
+                pair.stop().await;
+            }
+            stopped.cancel();
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = gateway.run_opened(stopped.clone()) => {}
+            () = leave => {}
+        }
+        // Health is answered to the end, so that a check sees "draining" and not a dead node.
+        closed.cancel();
+        for tasks in [tasks, answers] {
+            tasks.close();
+            tasks.wait().await;
+        }
+        if let Some(writer) = self.writer {
+            writer.finish();
+        }
+        Ok(())
     }
 }
 
-async fn listen_http(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address)
-        .await
+/// The admin socket, that of the process before if there was one. A node that cannot be administered
+/// still serves.
+fn bind_admin(config: &Admin, handed: Option<StdUnixListener>) -> Option<(UnixListener, PathBuf)> {
+    let listener = match handed {
+        Some(listener) => {
+            listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener))
+        }
+        None => admin::bind(&config.socket),
+    };
+    match listener {
+        Ok(listener) => Some((listener, config.socket.clone())),
+        Err(error) => {
+            warn!(
+                socket = %config.socket.display(), %error,
+                "no admin socket, so no `ftpgate status` and `drain`: change admin.socket, or turn it off"
+            );
+            None
+        }
+    }
+}
+
+fn listen_http(address: SocketAddr, inherited: &mut Inherited) -> anyhow::Result<TcpListener> {
+    let listener = match inherited.take(address) {
+        Some(listener) => Ok(listener),
+        None => StdTcpListener::bind(address),
+    };
+    let listener = listener
+        .and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        })
         .with_context(|| format!("cannot listen on http.address {address}"))?;
     info!("http: {}", listener.local_addr().unwrap_or(address));
     Ok(listener)
@@ -160,14 +300,20 @@ fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
     Ok(shutdown)
 }
 
-/// Takes up the configuration at each SIGHUP.
-fn reload_on_signal(reload: Reload) -> anyhow::Result<()> {
+/// Takes up the configuration at each SIGHUP. systemd is told so by the process that it knows.
+fn reload_on_signal(reload: Reload, public: CancellationToken) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            let reload = reload.clone();
+            let (reload, known) = (reload.clone(), !public.is_cancelled());
+            if known {
+                systemd::reloading();
+            }
             // It tells by itself how it went.
             let _ = tokio::task::spawn_blocking(move || reload.run()).await;
+            if known {
+                systemd::ready();
+            }
         }
     });
     Ok(())

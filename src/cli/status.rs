@@ -66,6 +66,15 @@ fn lines(status: &Value) -> Table {
         |pointer: &str| usize::try_from(number(pointer).unwrap_or_default()).unwrap_or_default();
     let transfers = count(of("/transfers"), "transfer");
     line("sessions", format!("{}, {transfers}", of("/sessions")), PLAIN);
+    let older = status.get("older").and_then(Value::as_array);
+    if let Some(older) = older.filter(|older| !older.is_empty()) {
+        let one = |older: &Value| {
+            let pid = older.get("pid").and_then(Value::as_i64).unwrap_or_default();
+            format!("process {pid} (version {})", self::text(older, "/version"))
+        };
+        let all: Vec<String> = older.iter().map(one).collect();
+        line("older", format!("{} still finish their sessions", all.join(", ")), ODD);
+    }
     if status.get("lease").is_some() {
         let generation = number("/generation").unwrap_or_default();
         let who = if is("/lease/held") { "this node" } else { text("/lease/holder") };
@@ -134,7 +143,7 @@ mod tests {
                 { "name": "listeners", "ok": true, "detail": "accepting" },
                 { "name": "endpoints", "ok": false, "detail": "0 of 2 healthy" },
             ],
-            "sessions": 3, "transfers": 1, "generation": 7, "steered": false,
+            "sessions": 3, "transfers": 1, "older": [{ "pid": 77, "version": "1.2.2" }], "generation": 7, "steered": false,
             "lease": { "held": false, "holder": "gateway-c", "state": "held", "trouble": "S3: 503" },
             "steering": { "target": "10.2.2.10", "trouble": null },
             "name": { "name": "gw.internal", "addresses": ["10.2.2.10"], "here": false },
@@ -148,6 +157,7 @@ mod tests {
 role      standby: gateway-c holds the lease
 ready     no: endpoints: 0 of 2 healthy
 sessions  3, 1 transfer
+older     process 77 (version 1.2.2) still finish their sessions
 lease     gateway-c (held), generation 7; S3: 503
 steering  10.2.2.10
 name      gw.internal: 10.2.2.10

@@ -159,6 +159,8 @@ pub struct Drain {
     pub deadline: Duration,
     /// A session this long without a command or transfer is ended with 421.
     pub idle: Duration,
+    /// After another process has taken over, sessions go on for this long before the drain.
+    pub handover_deadline: Duration,
 }
 
 /// `[audit]`: one line per transfer.

@@ -29,12 +29,25 @@ const DRAIN_CHUNK: usize = 16 * 1024;
 /// Reads after which such a peer is not humoured further.
 const DRAIN_READS: usize = 64;
 
+/// What listeners for data connections have.
+const DATA_LINGER: Option<Duration> = Some(Duration::ZERO);
+
 /// Listens for data connections. What is accepted has SO_LINGER 0, TCP_NODELAY and keepalive
 /// from the listener, so there is no instant at which it would be closed with FIN by accident.
 ///
 /// Must be called within a Tokio runtime.
 pub(super) fn listen(ip: IpAddr, port: u16, backlog: i32) -> io::Result<TcpListener> {
-    bind(SocketAddr::new(ip, port), backlog, Some(Duration::ZERO))
+    bind(SocketAddr::new(ip, port), backlog, DATA_LINGER)
+}
+
+/// The same on a socket that is bound already.
+///
+/// Must be called within a Tokio runtime.
+pub(super) fn adopt_listener(
+    listener: std::net::TcpListener,
+    backlog: i32,
+) -> io::Result<TcpListener> {
+    adopt(listener, backlog, DATA_LINGER)
 }
 
 /// Listens with the given SO_LINGER, which accepted connections inherit. An IPv6 address takes
@@ -51,8 +64,27 @@ pub(super) fn bind(
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.set_linger(linger)?;
     socket.bind(&address.into())?;
+    listen_on(socket, backlog, linger)
+}
+
+/// The same as [`bind`] on a socket that is bound already, by systemd or by the process before this
+/// one.
+///
+/// Must be called within a Tokio runtime.
+pub(super) fn adopt(
+    listener: std::net::TcpListener,
+    backlog: i32,
+    linger: Option<Duration>,
+) -> io::Result<TcpListener> {
+    let socket = Socket::from(listener);
+    socket.set_nonblocking(true)?;
+    prepare(&socket)?;
+    listen_on(socket, backlog, linger)
+}
+
+fn listen_on(socket: Socket, backlog: i32, linger: Option<Duration>) -> io::Result<TcpListener> {
+    socket.set_linger(linger)?;
     socket.listen(backlog)?;
     TcpListener::from_std(socket.into())
 }
@@ -115,13 +147,18 @@ pub(super) fn reset(stream: TcpStream) {
 fn new(address: SocketAddr) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    prepare(&socket)?;
+    Ok(socket)
+}
+
+/// What connections and listeners have alike.
+fn prepare(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_AFTER)
         .with_interval(KEEPALIVE_AGAIN)
         .with_retries(KEEPALIVE_TRIES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    Ok(socket)
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 #[cfg(test)]
@@ -159,6 +196,18 @@ mod tests {
             assert!(socket.keepalive().unwrap());
             assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
         }
+    }
+
+    #[tokio::test]
+    async fn an_adopted_listener_is_armed_like_one_of_our_own() {
+        let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = plain.local_addr().unwrap();
+        let listener = adopt_listener(plain, 16).unwrap();
+        let _dialled = dial(to, Ipv4Addr::LOCALHOST.into(), 0, LONG).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let socket = SockRef::from(&accepted);
+        assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
     }
 
     #[tokio::test]

@@ -6,6 +6,8 @@
 //! | `control` | a control connection and what is still to be sent on it |
 //! | `data_connection` | one data connection and the TLS on it |
 //! | `data_socket` | what every data socket carries, so that only FIN means FIN |
+//! | `doors` | the control listeners and the passive ports, open, shut or left to another process |
+//! | `inherited` | listening sockets that are there already |
 //! | `intake` | whether new clients are taken |
 //! | `pace` | how fast commands are taken |
 //! | `pair` | both data connections of a transfer |
@@ -25,6 +27,8 @@ mod admission;
 mod control;
 mod data_connection;
 mod data_socket;
+mod doors;
+mod inherited;
 mod intake;
 mod pace;
 mod pair;
@@ -40,7 +44,7 @@ mod settings;
 mod timer;
 mod transfer;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -50,10 +54,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
@@ -63,9 +65,11 @@ use crate::observe::metrics::Metrics;
 use crate::tls::{Acceptor, CertificateError};
 use crate::upstream::{EndpointStatus, Upstream, UpstreamError};
 use admission::Admission;
+pub use doors::Doors;
+pub use inherited::Inherited;
 pub use intake::Intake;
-pub use passive::BindError as PassiveBindError;
 use passive::PassivePool;
+pub use passive::{BindError as PassiveBindError, Entry, Note, Outbox, Parcel, Pools};
 use proxy_header::Balancers;
 pub use registry::{SessionState, SessionStatus, Sessions, TransferStatus};
 use relay::PipeBudget;
@@ -80,7 +84,7 @@ const BACKLOG: i32 = 1024;
 /// A gateway whose sockets are bound.
 #[derive(Debug)]
 pub struct Gateway {
-    listeners: Vec<(TcpListener, Arc<Service>)>,
+    doors: Doors,
     shared: Arc<Shared>,
 }
 
@@ -110,6 +114,8 @@ struct Shared {
     audit: AuditLog,
     /// The number of the next session.
     next_session: AtomicU64,
+    /// Whether endpoints are looked for and at.
+    preparing: AtomicBool,
     serving: AtomicBool,
     intake: Intake,
     /// Cancelled when all sessions shall end.
@@ -158,20 +164,36 @@ pub struct Check {
 // === impl Gateway ===
 
 impl Gateway {
-    /// Binds every listener and every passive port, and starts nothing.
-    pub fn bind(config: &Config, metrics: Metrics, audit: AuditLog) -> Result<Self, BindError> {
-        let mut pools: HashMap<IpAddr, PassivePool> = HashMap::new();
+    /// Binds every listener and every passive port, or takes those that are bound already, and
+    /// starts nothing.
+    ///
+    /// Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be had, or what else is needed to serve.
+    pub fn bind(
+        config: &Config,
+        inherited: &mut Inherited,
+        metrics: Metrics,
+        audit: AuditLog,
+    ) -> Result<Self, BindError> {
+        let mut pools: BTreeMap<IpAddr, PassivePool> = BTreeMap::new();
         let mut listeners = Vec::new();
         for (index, listener) in config.listeners.iter().enumerate() {
             let address = listener.address;
-            let socket = data_socket::bind(address, BACKLOG, None)
-                .map_err(|source| BindError::Listener { address, source })?;
+            let socket = match inherited.take(address) {
+                Some(listener) => data_socket::adopt(listener, BACKLOG, None),
+                None => data_socket::bind(address, BACKLOG, None),
+            };
+            let socket = socket.map_err(|source| BindError::Listener { address, source })?;
             let pool = match pools.get(&address.ip()) {
                 Some(pool) => pool.clone(),
                 None => {
                     let balancers = Balancers::new(&config.proxy_protocol);
                     let (ip, ports) = (address.ip(), config.passive.ports.clone());
-                    let pool = PassivePool::bind(ip, ports, balancers, metrics.clone())?;
+                    let metrics = metrics.clone();
+                    let pool = PassivePool::bind(ip, ports, balancers, inherited, metrics)?;
                     pools.insert(address.ip(), pool.clone());
                     pool
                 }
@@ -198,16 +220,24 @@ impl Gateway {
             metrics,
             audit,
             next_session: AtomicU64::new(1),
+            preparing: AtomicBool::new(false),
             serving: AtomicBool::new(false),
             intake: Intake::default(),
             stop: CancellationToken::new(),
         });
-        Ok(Self { listeners, shared })
+        let doors = Doors::new(Arc::clone(&shared), listeners, Pools::new(pools));
+        Ok(Self { doors, shared })
     }
 
     /// Where control connections are accepted, in the order of the configuration.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
+        let control = self.doors.control();
+        control.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// Where clients come in.
+    pub fn doors(&self) -> Doors {
+        self.doors.clone()
     }
 
     /// A handle for health answers.
@@ -235,33 +265,47 @@ impl Gateway {
         self.shared.intake.clone()
     }
 
-    /// Serves until `shutdown` is cancelled, then drains: new clients get 421, sessions may
-    /// finish until the deadline, the rest is ended (transfers by reset) and told 421.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let sessions = TaskTracker::new();
-        let accepting = TaskTracker::new();
-        let closed = CancellationToken::new();
-        self.shared.upstream.run(&accepting, &closed);
+    /// Looks for endpoints and at them, and follows the certificate's files. It may be called before
+    /// [`Self::run`], which does so otherwise, for clients to find endpoints that have been looked at.
+    pub fn prepare(&self) {
+        if self.shared.preparing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (background, closed) = self.doors.background();
+        self.shared.upstream.run(background, closed);
         if self.shared.tls.is_some() {
             let (shared, closed) = (Arc::clone(&self.shared), closed.clone());
-            accepting.spawn(async move {
+            background.spawn(async move {
                 if let Some(tls) = &shared.tls {
                     closed.run_until_cancelled(tls.follow_files(&shared.metrics)).await;
                 }
             });
         }
-        for (listener, service) in self.listeners {
-            service.pool.serve(&accepting, &closed);
-            accepting.spawn(reception::accept(
-                listener,
-                service,
-                Arc::clone(&self.shared),
-                sessions.clone(),
-                closed.clone(),
-            ));
-        }
+    }
+
+    /// Takes clients in.
+    pub fn open(&self) {
+        self.doors.open();
         self.shared.serving.store(true, Ordering::Relaxed);
-        shutdown.cancelled().await;
+    }
+
+    /// Serves until `shutdown` is cancelled, then drains: new clients get 421, sessions may
+    /// finish until the deadline, the rest is ended (transfers by reset) and told 421. When another
+    /// process has taken over before that, it returns when the sessions have ended, and drains after
+    /// `drain.handover_deadline`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        self.prepare();
+        self.open();
+        self.run_opened(shutdown).await;
+    }
+
+    /// The same for a gateway that is open.
+    pub async fn run_opened(self, shutdown: CancellationToken) {
+        let sessions = self.doors.sessions();
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.doors.left() => self.finish_sessions(&shutdown).await,
+        }
         let deadline = self.shared.settings().drain.deadline;
         info!(sessions = sessions.len(), ?deadline, "draining");
         self.shared.intake.refuse();
@@ -276,10 +320,25 @@ impl Gateway {
                 error!(sessions = sessions.len(), "sessions did not end");
             }
         }
+        self.doors.shut().await;
+        self.doors.close();
+        let (background, closed) = self.doors.background();
         closed.cancel();
-        accepting.close();
-        accepting.wait().await;
+        background.close();
+        background.wait().await;
         info!("drained");
+    }
+
+    /// Waits for the sessions to end by themselves, as another process takes the new ones.
+    async fn finish_sessions(&self, shutdown: &CancellationToken) {
+        let sessions = self.doors.sessions();
+        let deadline = self.shared.settings().drain.handover_deadline;
+        info!(sessions = sessions.len(), ?deadline, "handed over; sessions go on here");
+        sessions.close();
+        tokio::select! {
+            _ = timeout(deadline, sessions.wait()) => {}
+            () = shutdown.cancelled() => {}
+        }
     }
 }
 
@@ -307,11 +366,14 @@ impl Health {
 
     /// Whether clients are accepted and every endpoint has been looked at, or one is healthy.
     pub fn has_started(&self) -> bool {
+        self.shared.serving.load(Ordering::Relaxed) && self.has_looked()
+    }
+
+    /// Whether every endpoint has been looked at, or one is healthy.
+    pub fn has_looked(&self) -> bool {
         let endpoints = self.endpoints();
         let looked_at = endpoints.iter().all(|endpoint| endpoint.state != "initial");
-        self.shared.serving.load(Ordering::Relaxed)
-            && (endpoints.iter().any(EndpointStatus::is_healthy)
-                || (looked_at && !endpoints.is_empty()))
+        endpoints.iter().any(EndpointStatus::is_healthy) || (looked_at && !endpoints.is_empty())
     }
 
     /// Whether a client would be served: accepted, and by a healthy endpoint.

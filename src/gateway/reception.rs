@@ -29,7 +29,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Accepts clients until `closed`. While the node drains they are told so.
 pub(super) async fn accept(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     service: Arc<Service>,
     shared: Arc<Shared>,
     sessions: TaskTracker,
@@ -42,7 +42,9 @@ pub(super) async fn accept(
         };
         match accepted {
             Ok((stream, client)) => {
-                sessions.spawn(serve(stream, client, Arc::clone(&service), Arc::clone(&shared)));
+                let id = shared.next_session.fetch_add(1, Ordering::Relaxed);
+                let (service, shared) = (Arc::clone(&service), Arc::clone(&shared));
+                sessions.spawn(serve(id, stream, client, service, shared));
             }
             Err(error) => {
                 // A client that left again, or no file descriptor: neither ends the listener.
@@ -55,12 +57,12 @@ pub(super) async fn accept(
 
 /// One client, from accept to end.
 async fn serve(
+    id: u64,
     mut stream: TcpStream,
     peer: SocketAddr,
     service: Arc<Service>,
     shared: Arc<Shared>,
 ) {
-    let id = shared.next_session.fetch_add(1, Ordering::Relaxed);
     let Ok(own) = stream.local_addr() else { return };
     let socket = Ends { client: peer, local: own };
     let drain = shared.intake.drain_token();

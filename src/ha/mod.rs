@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `ask` | one question over HTTP, to the peer or to a node's admin socket |
+//! | `carry` | what the next process of this node needs to be the same node |
 //! | `clock` | the clock that roles and leases go by |
 //! | `lease` | the lease in S3: who of the two moves the clients |
 //! | `name` | what the clients' name resolves to |
@@ -17,6 +18,7 @@
 //! decides the role, and says what this node wants of the lease. No session waits for any of it.
 
 pub mod ask;
+mod carry;
 mod clock;
 pub mod lease;
 mod name;
@@ -27,7 +29,8 @@ pub mod role;
 mod status;
 mod steering;
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -41,7 +44,9 @@ use crate::dns::{Names, ResolverError};
 use crate::gateway::{Gateway, Health, Intake};
 use crate::observe::events::{About, Tone};
 use crate::observe::metrics::{Metrics, NodeInfo};
-use lease::protocol::{Candidacy, State};
+pub use carry::Carried;
+use carry::Running;
+use lease::protocol::{Candidacy, Lease, State};
 use lease::{Keeper, Wish};
 pub use orders::{Done, OrderError};
 use report::{Reporter, Snapshot};
@@ -76,7 +81,13 @@ struct Inner {
     /// The tasks that [`Pair::run`] starts.
     follower: Option<name::Follower>,
     cloudwatch: Option<config::CloudWatch>,
+    /// Where the lease goes on from: the process before, or a hand-over that came to nothing.
+    lease_state: Mutex<Option<Lease>>,
+    running: Mutex<Option<Running>>,
 }
+
+/// One that [`Pair::run`] starts.
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What an operator has asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -153,6 +164,8 @@ impl Pair {
                 steering: watch::Sender::new(steering::View::default()),
                 follower,
                 cloudwatch: config.cloudwatch.clone(),
+                lease_state: Mutex::default(),
+                running: Mutex::default(),
             }),
         })
     }
@@ -160,40 +173,50 @@ impl Pair {
     /// Keeps the lease, asks the peer, follows the name, steers and reports, until `closed`.
     pub fn run(&self, tasks: &TaskTracker, closed: &CancellationToken) {
         let inner = &self.inner;
-        let decide = Arc::clone(inner);
-        tasks.spawn(closed.clone().run_until_cancelled_owned(async move { decide.decide().await }));
+        let (own, stop) = (TaskTracker::new(), closed.child_token());
+        let spawn = |task: Task| {
+            let task = own.track_future(stop.clone().run_until_cancelled_owned(task));
+            tasks.spawn(task);
+        };
+        let mut keeper = None;
         if let HaMode::Lease(lease) = &inner.ha.mode {
-            let keeper = Keeper::new(
+            let state = inner.lease_state().take();
+            let task = Keeper::new(
                 &inner.node,
                 lease,
+                state,
                 inner.lease.clone(),
                 inner.wish.subscribe(),
                 inner.metrics.clone(),
             );
-            tasks.spawn(closed.clone().run_until_cancelled_owned(keeper.run()));
+            keeper = Some(tasks.spawn(task.run(stop.clone())));
             let steerer = Steerer::new(&lease.steering, inner.metrics.clone());
-            let steer = steerer.run(inner.tenancy.subscribe(), inner.steering.clone());
-            tasks.spawn(closed.clone().run_until_cancelled_owned(steer));
+            spawn(Box::pin(steerer.run(inner.tenancy.subscribe(), inner.steering.clone())));
         }
+        // What is known already counts from the first answer on.
+        inner.decide_once();
+        let decide = Arc::clone(inner);
+        spawn(Box::pin(async move { decide.decide().await }));
         if let Some(address) = inner.ha.peer {
             let follow = peer::follow(address, inner.peer.clone(), inner.metrics.clone());
-            tasks.spawn(closed.clone().run_until_cancelled_owned(follow));
+            spawn(Box::pin(follow));
         }
         if let Some(follower) = &inner.follower {
-            tasks.spawn(closed.clone().run_until_cancelled_owned(follower.clone().run()));
+            spawn(Box::pin(follower.clone().run()));
         }
         if let Some(config) = &inner.cloudwatch {
             let reporter = Reporter::new(&inner.node, config, inner.metrics.clone());
             let inner = Arc::clone(inner);
-            let report = async move {
+            spawn(Box::pin(async move {
                 // Nothing yet is not nothing healthy: a restart must not turn an alarm.
                 while !inner.health.has_started() {
                     sleep(TICK).await;
                 }
                 reporter.run(move || inner.snapshot()).await;
-            };
-            tasks.spawn(closed.clone().run_until_cancelled_owned(report));
+            }));
         }
+        let (tasks, closed) = (tasks.clone(), closed.clone());
+        *inner.running() = Some(Running { tasks, closed, stop, own, keeper });
     }
 
     /// Whether this node can serve, and shall have clients.
@@ -203,6 +226,14 @@ impl Pair {
 }
 
 impl Inner {
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lease_state(&self) -> MutexGuard<'_, Option<Lease>> {
+        self.lease_state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What CloudWatch is told: a node that shall have no clients has no healthy hosts.
     fn snapshot(&self) -> Snapshot {
         let endpoints = self.health.endpoints();
@@ -296,13 +327,14 @@ impl Inner {
         }
     }
 
-    /// A node that cannot serve gives the lease up if its peer can, and keeps it otherwise.
+    /// A node that cannot serve gives the lease up if its peer can, and keeps it otherwise, also as
+    /// long as it has not looked.
     fn candidacy(&self, leaving: bool) -> Candidacy {
         if leaving {
             Candidacy::Never
         } else if self.health.can_serve() {
             Candidacy::Willing
-        } else if self.peer.borrow().is_ready() {
+        } else if self.health.has_started() && self.peer.borrow().is_ready() {
             Candidacy::Never
         } else {
             Candidacy::Reluctant

@@ -59,8 +59,9 @@ impl Reporter {
         Self {
             config: config.clone(),
             cloudwatch: CloudWatch::new(TIMEOUT),
+            // What was counted before is not news.
+            queue: Queue { told: metrics.totals(), ..Queue::new(node, &config.load_balancer) },
             metrics,
-            queue: Queue::new(node, &config.load_balancer),
             failing: false,
         }
     }

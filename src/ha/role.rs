@@ -30,7 +30,7 @@ pub(super) struct Facts {
 }
 
 /// Why a node takes nothing new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Leaving {
     /// `ftpgate drain`.
     Drained,

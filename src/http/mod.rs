@@ -12,6 +12,7 @@
 pub mod admin;
 mod page;
 
+use std::fmt::Debug;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
@@ -19,9 +20,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::{Listener, Serve};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -90,32 +92,37 @@ impl FullReport {
 
 /// Serves until `shutdown` is cancelled.
 pub async fn serve(listener: TcpListener, node: Node, shutdown: CancellationToken) {
-    let mut router = Router::new()
+    let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/activez", get(activez))
         .route("/metrics", get(render_metrics))
         .with_state(node.clone());
-    if let Some(page) = &node.page {
-        router = router.merge(page.router(&shutdown));
+    let Some(page) = node.page else {
+        return serve_until(axum::serve(listener, router), shutdown).await;
+    };
+    let router = router.merge(page.router(&shutdown));
+    tokio::select! {
+        () = serve_until(axum::serve(listener, router), shutdown) => {}
+        () = page.run() => {}
     }
+}
+
+/// Answers until `shutdown`, and then what has been asked already.
+async fn serve_until<L: Listener<Addr: Debug>>(
+    server: Serve<L, Router, Router>,
+    shutdown: CancellationToken,
+) {
     let stopped = shutdown.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+    let server = server.with_graceful_shutdown(shutdown.cancelled_owned());
     let grace = async {
         stopped.cancelled().await;
         // A client that keeps its connection open must not keep the node.
-        let _ = timeout(LAST_ANSWERS, std::future::pending::<()>()).await;
-    };
-    let page = async {
-        match &node.page {
-            Some(page) => page.run().await,
-            None => std::future::pending().await,
-        }
+        sleep(LAST_ANSWERS).await;
     };
     tokio::select! {
         result = server.into_future() => if let Err(error) = result { error!(%error, "the HTTP server ended") },
         () = grace => {}
-        () = page => {}
     }
 }
 

@@ -5,6 +5,7 @@
 //! with it.
 
 mod counts;
+mod handover;
 mod labels;
 mod maker;
 mod pair;
@@ -23,6 +24,7 @@ use crate::ftp::dialogue::{CallbackRefusal, DataFailure, Outcome};
 use crate::ftp::{Direction, SessionEnd};
 use crate::observe::events::Events;
 
+use handover::Handover;
 pub use labels::{ConnectResult, Connection, HeaderRefusal, LeaseResult, Refusal, Stage};
 use labels::{call_result, login_result, resume_result};
 use maker::Maker;
@@ -72,6 +74,7 @@ pub struct Metrics {
     passive_strangers: IntCounter,
     proxy_protocol_refused: IntCounterVec,
     audit_dropped: IntCounter,
+    handover: Handover,
     pair: Pair,
     settings: Settings,
     events: Events,
@@ -221,6 +224,7 @@ impl Metrics {
                 "audit_dropped_total",
                 "Audit lines lost because the log could not be written.",
             )?,
+            handover: Handover::new(&make)?,
             pair: Pair::new(&make)?,
             settings: Settings::new(&make)?,
             events: Events::default(),
@@ -277,6 +281,7 @@ impl Metrics {
         for good in [true, false] {
             self.settings.show_zeroes(good);
         }
+        self.handover.show_zeroes();
         self.pair.show_zeroes();
     }
 

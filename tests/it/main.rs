@@ -20,6 +20,7 @@ mod discovery;
 mod drain;
 mod endpoint_loss;
 mod ftps;
+mod handover;
 mod harness;
 mod health;
 mod hostile;

@@ -153,6 +153,8 @@ struct Drain {
     deadline: Duration,
     #[serde(deserialize_with = "duration")]
     idle: Duration,
+    #[serde(deserialize_with = "duration")]
+    handover_deadline: Duration,
 }
 
 #[derive(Debug, Deserialize)]
@@ -258,7 +260,11 @@ impl Default for Limits {
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(300), idle: Duration::from_secs(5) }
+        Self {
+            deadline: Duration::from_secs(300),
+            idle: Duration::from_secs(5),
+            handover_deadline: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -397,7 +403,11 @@ impl File {
                 reply_size: self.limits.reply_size.into_inner(),
                 commands_per_second: self.limits.commands_per_second.into_inner(),
             },
-            drain: super::Drain { deadline: self.drain.deadline, idle: self.drain.idle },
+            drain: super::Drain {
+                deadline: self.drain.deadline,
+                idle: self.drain.idle,
+                handover_deadline: self.drain.handover_deadline,
+            },
             audit: self.audit.map(|audit| super::Audit {
                 path: (audit.path != Path::new("-")).then_some(audit.path),
                 format: match audit.format {

@@ -5,8 +5,15 @@
 //! as the connection has been accepted, so nine ports carry thousands of transfers. What nobody
 //! reserved is reset.
 //!
-//! `table` holds the rules; here are the sockets, the waiting and the clock.
+//! `table` holds the rules; here are the sockets, the waiting and the clock. After a hand-over the
+//! table is that of the newer process: `authority` knows whose it is, `notes` is what the two say to
+//! each other, and `pools` is what a hand-over sees of all pools.
 
+mod authority;
+#[cfg(test)]
+mod authority_tests;
+mod notes;
+mod pools;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -27,11 +34,17 @@ use tracing::{debug, info, warn};
 
 use super::data_socket;
 use super::proxy_header::{Balancers, NoHeader};
+use crate::gateway::inherited::Inherited;
 use crate::observe::metrics::Metrics;
-use table::{Asked, Id, Table};
+use authority::{Answer, Authority, Claim, Own};
+pub use notes::{Entry, Note, Outbox, Parcel};
+pub use pools::Pools;
+use table::{Id, Table};
 
 /// Connections that may wait for one listener's accept: it takes those of all sessions.
 const BACKLOG: i32 = 4096;
+/// How long a newer process may take to answer, however short `passive.wait` is.
+const ANSWER: Duration = Duration::from_secs(2);
 /// How long a listener rests after an error such as "too many open files".
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -83,9 +96,9 @@ pub enum BindError {
 }
 
 struct Shared {
-    /// Until they are served.
-    listeners: Mutex<Vec<(u16, TcpListener)>>,
-    table: Mutex<Table<Claim>>,
+    /// Until the ports are given up.
+    listeners: Mutex<Vec<(u16, Arc<TcpListener>)>>,
+    authority: Mutex<Authority>,
     balancers: Balancers,
     metrics: Metrics,
 }
@@ -99,15 +112,6 @@ pub(super) struct Patience {
     pub(super) reservation: Duration,
 }
 
-/// The pool's side of a reservation.
-#[derive(Debug)]
-struct Claim {
-    /// Takes the port, if the reservation has to wait for it.
-    port: Option<oneshot::Sender<u16>>,
-    /// Takes the data connection.
-    stream: oneshot::Sender<TcpStream>,
-}
-
 /// A reservation's or waiter's place in the table, given back on drop.
 struct Ticket {
     pool: PassivePool,
@@ -118,41 +122,63 @@ struct Ticket {
 // === impl PassivePool ===
 
 impl PassivePool {
-    /// Binds each of the ports on `ip`.
+    /// Binds each of the ports on `ip`, or takes what is bound already.
     ///
     /// Must be called within a Tokio runtime.
     pub(super) fn bind(
         ip: IpAddr,
         ports: RangeInclusive<u16>,
         balancers: Balancers,
+        inherited: &mut Inherited,
         metrics: Metrics,
     ) -> Result<Self, BindError> {
         let table = Table::new(ports.clone()).ok_or(BindError::NoPorts)?;
         let mut listeners = Vec::new();
         for port in ports {
-            let listener = data_socket::listen(ip, port, BACKLOG)
-                .map_err(|source| BindError::Port { ip, port, source })?;
-            listeners.push((port, listener));
+            let listener = match inherited.take(SocketAddr::new(ip, port)) {
+                Some(listener) => data_socket::adopt_listener(listener, BACKLOG),
+                None => data_socket::listen(ip, port, BACKLOG),
+            };
+            let listener = listener.map_err(|source| BindError::Port { ip, port, source })?;
+            listeners.push((port, Arc::new(listener)));
         }
         let shared = Shared {
             listeners: Mutex::new(listeners),
-            table: Mutex::new(table),
+            authority: Mutex::new(Authority::new(ip, table)),
             balancers,
             metrics,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Accepts on every port until `closed`, and then gives the ports up. Only the first call has
-    /// an effect, so that listeners may share a pool.
-    pub(super) fn serve(&self, tasks: &TaskTracker, closed: &CancellationToken) {
-        for (port, listener) in std::mem::take(&mut *lock(&self.shared.listeners)) {
-            let (pool, tasks, closed) = (self.clone(), tasks.clone(), closed.clone());
-            tasks.clone().spawn(async move {
-                let accept = pool.accept(port, listener, &tasks, &closed);
-                closed.run_until_cancelled(accept).await;
+    /// Accepts on every port until `shut`. Whose a connection from a balancer is, is waited for
+    /// until `closed`.
+    pub(super) fn serve(
+        &self,
+        accepting: &TaskTracker,
+        shut: &CancellationToken,
+        asking: &TaskTracker,
+        closed: &CancellationToken,
+    ) {
+        for (port, listener) in lock(&self.shared.listeners).iter() {
+            let (port, listener) = (*port, Arc::clone(listener));
+            let (pool, asking) = (self.clone(), asking.clone());
+            let (shut, closed) = (shut.clone(), closed.clone());
+            accepting.spawn(async move {
+                let accept = pool.accept(port, &listener, &asking, &closed);
+                shut.run_until_cancelled(accept).await;
             });
         }
+    }
+
+    /// The sockets of its ports.
+    fn listeners(&self) -> Vec<Arc<TcpListener>> {
+        lock(&self.shared.listeners).iter().map(|(_, listener)| Arc::clone(listener)).collect()
+    }
+
+    /// Gives the ports up, as far as nobody accepts on them.
+    fn close(&self) {
+        lock(&self.shared.listeners).clear();
     }
 
     /// Reserves a port for a client address. If all are reserved for it, waits in turn for as
@@ -165,19 +191,23 @@ impl PassivePool {
         let client = client.to_canonical();
         let (port_sender, port_receiver) = oneshot::channel();
         let (stream_sender, stream) = oneshot::channel();
-        let claim = Claim { port: Some(port_sender), stream: stream_sender };
-        let (id, asked) = self.table().reserve(client, claim);
+        let own = Own { port: Some(port_sender), stream: stream_sender };
+        let (id, answer) = self.authority().reserve(client, own);
         // From here on the ticket gives back whatever there is, whenever this is dropped.
         let ticket = Ticket { pool: self.clone(), client, id };
-        let port = match asked {
-            Asked::Granted(port) => port,
-            Asked::Queued => {
+        let limit = match answer {
+            Answer::Granted(_) | Answer::Asked => patience.wait.max(ANSWER),
+            Answer::Queued => {
                 self.shared.metrics.passive_waits();
-                match timeout(patience.wait, port_receiver).await {
-                    Ok(Ok(port)) => port,
-                    Ok(Err(_)) | Err(_) => return Err(Exhausted),
-                }
+                patience.wait
             }
+        };
+        let port = match answer {
+            Answer::Granted(port) => port,
+            Answer::Asked | Answer::Queued => match timeout(limit, port_receiver).await {
+                Ok(Ok(port)) => port,
+                Ok(Err(_)) | Err(_) => return Err(Exhausted),
+            },
         };
         self.shared.metrics.passive_reserved(true);
         let expires = Instant::now() + patience.reservation;
@@ -188,7 +218,7 @@ impl PassivePool {
     async fn accept(
         &self,
         port: u16,
-        listener: TcpListener,
+        listener: &TcpListener,
         tasks: &TaskTracker,
         closed: &CancellationToken,
     ) {
@@ -249,24 +279,16 @@ impl PassivePool {
 
     /// Gives a data connection to whoever reserved it.
     fn hand_over(&self, stream: TcpStream, client: SocketAddr, port: u16) {
-        let claim = self.table().arrive(client.ip().to_canonical(), port, grant);
-        match claim {
-            Some(claim) => {
-                // A session that has just gone: its reservation was valid, its end is a reset.
-                if let Err(stream) = claim.stream.send(stream) {
-                    data_socket::reset(stream);
-                }
-            }
-            None => {
-                debug!(%client, port, "a data connection that nobody reserved");
-                data_socket::reset(stream);
-                self.shared.metrics.passive_stranger();
-            }
+        let arrived = self.authority().arrive(stream, client, port);
+        if let Err(stream) = arrived {
+            debug!(%client, port, "a data connection that nobody reserved");
+            data_socket::reset(stream);
+            self.shared.metrics.passive_stranger();
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table<Claim>> {
-        lock(&self.shared.table)
+    fn authority(&self) -> MutexGuard<'_, Authority> {
+        lock(&self.shared.authority)
     }
 }
 
@@ -278,8 +300,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Tells a waiter its port. One that has gone is about to give its ticket back.
 fn grant(port: u16, claim: &mut Claim) {
-    if let Some(sender) = claim.port.take() {
-        let _ = sender.send(port);
+    match claim {
+        Claim::Own(own) => drop(own.port.take().map(|sender| sender.send(port))),
+        Claim::Older { owner, pool, id } => {
+            owner.send(Note::Granted { pool: *pool, id: *id, port }, None);
+        }
     }
 }
 
@@ -316,7 +341,7 @@ impl Drop for Reservation {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.pool.table().cancel(self.client, self.id, grant);
+        self.pool.authority().cancel(self.client, self.id);
     }
 }
 

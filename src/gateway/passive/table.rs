@@ -70,12 +70,24 @@ impl<C> Table<C> {
 
     /// Reserves a port for a client, or queues the reservation behind those that wait already.
     pub(super) fn reserve(&mut self, client: IpAddr, claim: C) -> (Id, Asked) {
+        let id = self.new_id();
+        let asked = self.place(client, id, claim);
+        (id, asked)
+    }
+
+    /// A number that no reservation has had. One that is not in the table may have it.
+    pub(super) fn new_id(&mut self) -> Id {
         let id = self.next;
         self.next += 1;
+        id
+    }
+
+    /// The same as [`Self::reserve`] with a number from [`Self::new_id`].
+    pub(super) fn place(&mut self, client: IpAddr, id: Id, claim: C) -> Asked {
         let start = self.turn(client).map_or(0, |turn| *turn);
         let ports = (self.first, self.count);
         let entry = self.clients.entry(client).or_insert_with(|| Client::new(start));
-        let asked = match entry.free(ports) {
+        match entry.free(ports) {
             Some(port) => {
                 entry.taken.insert(port, (id, claim));
                 Asked::Granted(port)
@@ -84,8 +96,60 @@ impl<C> Table<C> {
                 entry.queue.push_back((id, claim));
                 Asked::Queued
             }
-        };
-        (id, asked)
+        }
+    }
+
+    /// Takes a reservation over that has this port already. Gives the claim back if there is no
+    /// such port here, or it is taken.
+    pub(super) fn adopt(&mut self, client: IpAddr, port: u16, claim: C) -> Result<(), C> {
+        let (first, count) = (self.first, self.count);
+        if port.checked_sub(first).is_none_or(|index| index >= count) {
+            return Err(claim);
+        }
+        let id = self.new_id();
+        let start = self.turn(client).map_or(0, |turn| *turn);
+        let entry = self.clients.entry(client).or_insert_with(|| Client::new(start));
+        if entry.taken.contains_key(&port) {
+            return Err(claim);
+        }
+        // Which ports this client had before is not known.
+        while entry.used < count {
+            entry.freed.push_back(first + entry.index(entry.used, count));
+            entry.used += 1;
+        }
+        entry.freed.retain(|free| *free != port);
+        entry.taken.insert(port, (id, claim));
+        Ok(())
+    }
+
+    /// Every reservation: whose, its port if it has one, its number and its claim; those that wait
+    /// in their order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (IpAddr, Option<u16>, Id, &C)> {
+        self.clients.iter().flat_map(|(client, entry)| {
+            let taken = entry.taken.iter().map(|(port, (id, claim))| (Some(*port), *id, claim));
+            let queued = entry.queue.iter().map(|(id, claim)| (None, *id, claim));
+            taken.chain(queued).map(|(port, id, claim)| (*client, port, id, claim))
+        })
+    }
+
+    /// A reservation of that client, by its claim.
+    pub(super) fn find(&self, client: IpAddr, is_it: impl Fn(Id, &C) -> bool) -> Option<Id> {
+        let entry = self.clients.get(&client)?;
+        let mut all = entry.taken.values().chain(&entry.queue);
+        all.find(|(id, claim)| is_it(*id, claim)).map(|(id, _)| *id)
+    }
+
+    /// The claim of a reservation.
+    pub(super) fn claim(&mut self, client: IpAddr, id: Id) -> Option<&mut C> {
+        let entry = self.clients.get_mut(&client)?;
+        let mut all = entry.taken.values_mut().chain(&mut entry.queue);
+        all.find(|(own, _)| *own == id).map(|(_, claim)| claim)
+    }
+
+    /// Forgets all reservations, and gives their claims.
+    pub(super) fn take_all(&mut self) -> Vec<(Id, C)> {
+        let clients = std::mem::take(&mut self.clients).into_values();
+        clients.flat_map(|entry| entry.taken.into_values().chain(entry.queue)).collect()
     }
 
     /// Forgets a reservation that has a port or waits for one; one that is gone is no matter.
@@ -276,6 +340,41 @@ mod tests {
         assert!(table.arrive(A, port + 1, nobody).is_none());
         assert!(table.arrive(A, port, nobody).is_some());
         assert!(table.arrive(A, port, nobody).is_none());
+    }
+
+    #[test]
+    fn a_table_goes_on_with_what_another_one_held() {
+        let mut old = Table::new(8192..=8200).unwrap();
+        for claim in 0..11 {
+            old.reserve(A, claim);
+        }
+        old.reserve(B, 100);
+        let first = granted(old.reserve(B, 101));
+        let mut new = Table::new(8192..=8200).unwrap();
+        let mut waiting = Vec::new();
+        for (client, port, _, claim) in old.entries() {
+            match port {
+                Some(port) => new.adopt(client, port, *claim).unwrap(),
+                None => waiting.push((client, *claim)),
+            }
+        }
+        assert_eq!(waiting, [(A, 9), (A, 10)], "in their order");
+        for (client, claim) in waiting {
+            assert_eq!(new.reserve(client, claim).1, Asked::Queued);
+        }
+        assert_eq!(new.adopt(B, first, 102), Err(102), "it is taken");
+        assert_eq!(new.adopt(B, 9000, 102), Err(102), "there is no such port");
+        for (client, port, _, claim) in old.entries().filter(|(_, port, ..)| port.is_some()) {
+            let mut next = None;
+            let arrived = new.arrive(client, port.unwrap(), |_, claim| next = Some(*claim));
+            assert_eq!(arrived, Some(*claim));
+        }
+        // Of B's, seven were free all the time; those of A's queue have theirs now.
+        assert_eq!(new.entries().count(), 2);
+        assert!(new.find(A, |_, claim| *claim == 9).is_some());
+        assert_eq!(new.take_all().len(), 2);
+        let ports: HashSet<u16> = (0..9).map(|_| granted(new.reserve(A, 0))).collect();
+        assert_eq!(ports.len(), 9);
     }
 
     #[test]

@@ -28,8 +28,7 @@ impl Served {
         let (ip, metrics) = (IpAddr::from(ip), Metrics::new().unwrap());
         let (pool, patience) = (bind(ip, metrics.clone()).unwrap(), Patience { wait, reservation });
         let (closed, tasks) = (CancellationToken::new(), TaskTracker::new());
-        pool.serve(&tasks, &closed);
-        pool.serve(&tasks, &closed);
+        pool.serve(&tasks, &closed, &tasks, &closed);
         assert_eq!(tasks.len(), 9);
         tasks.close();
         Self { ip, pool, patience, metrics, closed, tasks }
@@ -56,7 +55,7 @@ impl Served {
 
 fn bind(ip: IpAddr, metrics: Metrics) -> Result<PassivePool, BindError> {
     let none = ProxyProtocol { trusted: Vec::new(), timeout: LONG };
-    PassivePool::bind(ip, 8192..=8200, Balancers::new(&none), metrics)
+    PassivePool::bind(ip, 8192..=8200, Balancers::new(&none), &mut Inherited::default(), metrics)
 }
 
 fn client(n: u16) -> IpAddr {
@@ -217,5 +216,6 @@ async fn a_port_that_is_taken_is_named_and_free_again_when_the_pool_has_closed()
     assert!(text.contains("change passive.ports"), "{text}");
     served.closed.cancel();
     served.tasks.wait().await;
+    served.pool.close();
     bind(served.ip, served.metrics.clone()).unwrap();
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::protocol::{Candidacy, Content, Lease, Moment, Next, Request, Settings, Written};
@@ -71,9 +72,11 @@ impl View {
 // === impl Keeper ===
 
 impl Keeper {
+    /// `state` is where an earlier keeper of this node stopped.
     pub(super) fn new(
         node: &str,
         config: &config::Lease,
+        state: Option<Lease>,
         view: watch::Sender<View>,
         wish: watch::Receiver<Wish>,
         metrics: Metrics,
@@ -91,22 +94,35 @@ impl Keeper {
         // An answer that takes longer than the next request is due helps nobody.
         let store = Store::new(config, ttl / 5);
         let candidacy = wish.borrow().candidacy;
-        Self { lease: Lease::new(settings, candidacy), store, view, wish, metrics }
+        let carried = state.is_some();
+        let lease = match state {
+            Some(lease) => lease.go_on(settings, candidacy),
+            None => Lease::new(settings, candidacy),
+        };
+        let keeper = Self { lease, store, view, wish, metrics };
+        if carried {
+            keeper.publish(None);
+        }
+        keeper
     }
 
-    /// Keeps, takes or watches the lease, for ever.
-    pub(super) async fn run(mut self) {
-        loop {
+    /// Keeps, takes or watches the lease, until `stop`; gives how it stands then. No request is
+    /// given up for that.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Lease {
+        while !stop.is_cancelled() {
             let wish = *self.wish.borrow_and_update();
             self.lease.set_candidacy(wish.candidacy);
             self.lease.set_handing_over(wish.handing_over);
             match self.lease.poll(clock::now()) {
                 Next::Send(request) => self.ask(request).await,
-                Next::Wait(until) => self.wait(until).await,
+                Next::Wait(until) => {
+                    stop.run_until_cancelled(self.wait(until)).await;
+                }
                 // Nothing is: each request is waited for where it is sent.
-                Next::Busy => return,
+                Next::Busy => break,
             }
         }
+        self.lease
     }
 
     async fn ask(&mut self, request: Request) {

@@ -55,7 +55,7 @@ pub enum State {
 }
 
 /// A version of the lease object.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Version {
     /// S3's name for it, not to be understood.
     pub etag: String,
@@ -100,7 +100,7 @@ pub enum Next {
 }
 
 /// Who this node is, and how fast things go.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Settings {
     /// This node's name, for people.
     pub node: String,
@@ -118,7 +118,7 @@ pub struct Settings {
 }
 
 /// Whether this node would serve as the holder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Candidacy {
     /// It would not, and gives the lease up: it is stopping, or its peer can serve and it cannot.
     Never,
@@ -132,7 +132,7 @@ pub enum Candidacy {
 const RELUCTANCE: u32 = 3;
 
 /// This node's view of the lease.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Lease {
     settings: Settings,
     candidacy: Candidacy,
@@ -160,7 +160,7 @@ pub struct Lease {
 }
 
 /// What a reading showed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Seen {
     /// The object, if there was one.
     version: Option<Version>,
@@ -171,14 +171,14 @@ struct Seen {
 }
 
 /// A write.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Attempt {
     content: Content,
     sent_at: Moment,
 }
 
 /// The request in flight.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Flight {
     Read { sent_at: Moment },
     Write(Attempt),
@@ -204,6 +204,13 @@ impl Lease {
             renew_at: Moment::ZERO,
             write_at: Moment::ZERO,
         }
+    }
+
+    /// The same in another process of the same run of this node, which goes on where this one has
+    /// stopped. What may have changed are the times.
+    pub fn go_on(self, settings: Settings, candidacy: Candidacy) -> Self {
+        let incarnation = self.settings.incarnation;
+        Self { settings: Settings { incarnation, ..settings }, candidacy, ..self }
     }
 
     /// Whether this node would serve has changed.

@@ -2,7 +2,7 @@
 //!
 //! | route | what it does |
 //! |---|---|
-//! | `GET /status` | the same JSON as `/readyz`, always with 200, and with `version`, `since`, `sessions`, `transfers` |
+//! | `GET /status` | the same JSON as `/readyz`, always with 200, and with `version`, `pid`, `since`, `sessions`, `transfers`, `older[]` |
 //! | `GET /sessions` | the live sessions |
 //! | `DELETE /sessions/{id}` | ends one: its transfer is reset, its client is told 421 |
 //! | `GET /endpoints` | the endpoints, with the stages of the latest probe of each |
@@ -10,6 +10,7 @@
 //! | `POST /drain`, `POST /drain/force` | [`Pair::drain`] |
 //! | `POST /resume` | [`Pair::resume`] |
 //! | `POST /failover` | [`Pair::fail_over`] |
+//! | `POST /upgrade` | [`Handover::upgrade`]; also `pid` and `version` of the new process |
 //! | `POST /reload` | [`Reload::run`]; also `needs_restart[]`, tables with changes that are not taken up |
 //!
 //! Every answer is one JSON object. What was asked for in vain is answered by its `error`, one line
@@ -19,6 +20,9 @@
 //!
 //! Times are in RFC 3339, UTC, durations in seconds, sizes in bytes. A field of which nothing is
 //! known is null. Later releases may add fields and routes, and change none.
+//!
+//! `GET /status`: `older[]` are the older processes of this node that still finish their sessions, with `pid`
+//! and `version`.
 //!
 //! `GET /sessions`:
 //!
@@ -60,14 +64,15 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
+use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
 
-use super::{FullReport, json};
+use super::{FullReport, json, serve_until};
 use crate::gateway::{Gateway, Health, Reload, Sessions};
 use crate::ha::{Done, OrderError, Pair};
+use crate::handover::{Handover, Process};
 use crate::upstream::Upstream;
 
 /// The owner and the group.
@@ -83,18 +88,20 @@ pub struct Node {
     sessions: Sessions,
     upstream: Upstream,
     reload: Reload,
+    handover: Handover,
     since: SystemTime,
 }
 
 impl Node {
     /// A node that has just started.
-    pub fn new(gateway: &Gateway, pair: Pair, reload: Reload) -> Self {
+    pub fn new(gateway: &Gateway, pair: Pair, reload: Reload, handover: Handover) -> Self {
         Self {
             health: gateway.health(),
             pair,
             sessions: gateway.sessions(),
             upstream: gateway.upstream(),
             reload,
+            handover,
             since: SystemTime::now(),
         }
     }
@@ -102,6 +109,15 @@ impl Node {
     fn name(&self) -> String {
         self.pair.status().node
     }
+}
+
+/// What a node says of itself here.
+#[derive(Serialize)]
+struct Report {
+    pid: u32,
+    older: Vec<Process>,
+    #[serde(flatten)]
+    report: FullReport,
 }
 
 /// Makes the socket, and its directory if need be. One that a killed process has left is replaced.
@@ -141,19 +157,19 @@ pub async fn serve(listener: UnixListener, node: Node, shutdown: CancellationTok
         .route("/resume", post(resume))
         .route("/failover", post(fail_over))
         .route("/reload", post(reload))
+        .route("/upgrade", post(upgrade))
         .fallback(unknown)
         .method_not_allowed_fallback(unfit)
         .with_state(node);
-    tokio::select! {
-        result = axum::serve(listener, router).into_future() => if let Err(error) = result {
-            error!(%error, "the admin socket ended");
-        },
-        () = shutdown.cancelled() => {}
-    }
+    serve_until(axum::serve(listener, router), shutdown).await;
 }
 
 async fn status(State(node): State<Node>) -> Response {
-    let report = FullReport::new(&node.health, &node.pair, &node.sessions, node.since);
+    let report = Report {
+        pid: std::process::id(),
+        older: node.handover.older(),
+        report: FullReport::new(&node.health, &node.pair, &node.sessions, node.since),
+    };
     json(StatusCode::OK, &report)
 }
 
@@ -178,6 +194,13 @@ async fn reload(State(node): State<Node>) -> Response {
         Ok(Ok(reloaded)) => json(StatusCode::OK, &reloaded),
         Ok(Err(error)) => refuse(StatusCode::CONFLICT, &error.to_string()),
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+async fn upgrade(State(node): State<Node>) -> Response {
+    match node.handover.upgrade().await {
+        Ok(upgraded) => json(StatusCode::OK, &upgraded),
+        Err(error) => refuse(StatusCode::CONFLICT, &error.to_string()),
     }
 }
 

@@ -165,7 +165,7 @@ impl Moto {
         if let Some(network) = network {
             command = network.wrap(&command);
         }
-        let mut process = Process::start("moto", command, &directory.path().join("log"));
+        let mut process = Process::start("moto", &command, &directory.path().join("log"));
         eventually("moto to listen", || {
             assert!(process.is_running(), "moto has ended: {}", process.output());
             let connect = || TcpStream::connect(address);

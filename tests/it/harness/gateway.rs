@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use rustix::process::Signal;
@@ -23,11 +23,17 @@ use super::{PATIENCE, address, eventually};
 pub(crate) struct Gateway {
     /// Its control port.
     pub(crate) address: SocketAddr,
+    /// Where it listens; all addresses, if it does at all.
+    bound: SocketAddr,
     http: SocketAddr,
     audit: PathBuf,
     /// What its clients are shown, if it speaks TLS.
     pub(crate) certificate: Option<Certificate>,
     pub(crate) process: Process,
+    /// What starts it.
+    command: Command,
+    /// How often it has been started.
+    starts: u32,
     directory: TempDir,
 }
 
@@ -47,6 +53,10 @@ pub(crate) struct GatewayOptions<'a> {
     /// Addresses or names, with their ports.
     endpoints: Vec<String>,
     environment: BTreeMap<String, String>,
+    /// Instead of the built one.
+    program: Option<PathBuf>,
+    /// Ports of its address, at which sockets are opened for it.
+    activated: Vec<u16>,
 }
 
 impl<'a> GatewayOptions<'a> {
@@ -115,8 +125,28 @@ impl<'a> GatewayOptions<'a> {
         self
     }
 
+    /// By the name of that program, which had better be the built one.
+    pub(crate) fn program(mut self, program: &Path) -> Self {
+        self.program = Some(program.into());
+        self
+    }
+
+    /// With sockets that are open before it starts, at that port of its address, as systemd passes
+    /// them.
+    pub(crate) fn activated(mut self, port: u16) -> Self {
+        self.activated.push(port);
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub(crate) fn start(self) -> Gateway {
+        let mut gateway = self.start_only();
+        gateway.wait_until_it_listens();
+        gateway
+    }
+
+    /// Starts it.
+    pub(crate) fn start_only(self) -> Gateway {
         let directory = TempDir::with_prefix("ftpgate-gateway-").unwrap();
         let host = self.inside.map_or_else(address::unused, |namespace| namespace.address);
         let host = IpAddr::from(host);
@@ -156,19 +186,42 @@ impl<'a> GatewayOptions<'a> {
         }
         let configuration = directory.path().join("ftpgate.toml");
         fs::write(&configuration, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
+        let built = PathBuf::from(env!("CARGO_BIN_EXE_ftpgate"));
+        let program = gateway.program.as_ref().unwrap_or(&built);
+        let mut command = Command::new(program);
         command.args(["serve", "--config"]).arg(configuration).envs(&gateway.environment);
         if let Some(namespace) = gateway.inside {
             command = namespace.wrap(&command);
         }
-        let mut process = Process::start("ftpgate", command, &directory.path().join("log"));
-        eventually("the gateway to listen", || {
-            assert!(process.is_running(), "ftpgate has ended: {}", process.output());
-            process.output().contains(&format!("listening: {bound}")).then_some(())
-        });
-        Gateway { address: listener, http, audit, certificate, process, directory }
+        let log = directory.path().join("log");
+        let process = match gateway.activated.as_slice() {
+            [] => Process::start("ftpgate", &command, &log),
+            ports => {
+                let mut python = Command::new("/usr/bin/python3");
+                python.args(["-c", ACTIVATION, &host.to_string()]);
+                python.args(ports.iter().map(u16::to_string)).arg("--");
+                python.arg(command.get_program()).args(command.get_args());
+                python.envs(&gateway.environment);
+                Process::start("ftpgate", &python, &log)
+            }
+        };
+        let (address, starts) = (listener, 1);
+        Gateway { address, bound, http, audit, certificate, process, command, starts, directory }
     }
 }
+
+/// Opens sockets and becomes another program, as systemd does. Arguments: address, ports, --, command.
+const ACTIVATION: &str = r#"
+import os, socket, sys
+split = sys.argv.index("--")
+opened = []
+for port in sys.argv[2:split]:
+    opened.append(socket.create_server((sys.argv[1], int(port)), backlog=1024))
+for number, one in enumerate(opened):
+    os.dup2(os.dup(one.fileno()), 3 + number)
+os.environ.update(LISTEN_FDS=str(len(opened)), LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[split + 1], sys.argv[split + 1:])
+"#;
 
 impl Gateway {
     /// A gateway before this server.
@@ -186,6 +239,8 @@ impl Gateway {
             listeners: Vec::new(),
             sections: BTreeMap::new(),
             environment: BTreeMap::new(),
+            program: None,
+            activated: Vec::new(),
             endpoints: vec![endpoint.to_string()],
         }
     }
@@ -200,9 +255,31 @@ impl Gateway {
             listeners: Vec::new(),
             sections: BTreeMap::new(),
             environment: BTreeMap::new(),
+            program: None,
+            activated: Vec::new(),
             endpoints: vec![endpoint.into()],
         };
         options.set("dns", &format!("servers = [\"{}\"]", dns.address))
+    }
+
+    /// Waits for it, if it was started only.
+    pub(crate) fn wait_until_it_listens(&mut self) {
+        wait_until_it_listens(&mut self.process, self.bound);
+    }
+
+    /// Starts it again beside the one that runs.
+    pub(crate) fn start_another(&mut self) -> Process {
+        let log = self.directory.path().join(format!("log.{}", self.starts));
+        self.starts += 1;
+        Process::start("ftpgate", &self.command, &log)
+    }
+
+    /// Starts it again, and waits until that one serves, which is this one from then on; gives the one
+    /// before.
+    pub(crate) fn hand_over(&mut self) -> Process {
+        let mut process = self.start_another();
+        wait_until_it_listens(&mut process, self.bound);
+        std::mem::replace(&mut self.process, process)
     }
 
     /// The file that it was started with.
@@ -328,6 +405,13 @@ impl Gateway {
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.process.wait()
     }
+}
+
+fn wait_until_it_listens(process: &mut Process, at: SocketAddr) {
+    eventually("the gateway to listen", || {
+        assert!(process.is_running(), "ftpgate has ended: {}", process.output());
+        process.output().contains(&format!("listening: {at}")).then_some(())
+    });
 }
 
 /// Runs `test` with every server at once, each behind a gateway of its own.

@@ -52,7 +52,7 @@ impl HaProxy {
         fs::write(&configuration, text).unwrap();
         let mut command = Command::new("/usr/sbin/haproxy");
         command.arg("-db").arg("-f").arg(&configuration);
-        let mut process = Process::start("haproxy", command, &directory.path().join("log"));
+        let mut process = Process::start("haproxy", &command, &directory.path().join("log"));
         let address = SocketAddr::new(ip, gateway.port());
         eventually("the balancer to listen", || {
             assert!(process.is_running(), "haproxy has ended: {}", process.output());

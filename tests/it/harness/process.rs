@@ -20,9 +20,9 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `command` with its output going to `log`.
-    pub(crate) fn start(name: &str, command: Command, log: &Path) -> Self {
+    pub(crate) fn start(name: &str, command: &Command, log: &Path) -> Self {
         let file = File::create(log).unwrap();
-        let mut bound = bind_to_this_process(&command);
+        let mut bound = bind_to_this_process(command);
         bound.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
         let child = spawn(bound)
             .unwrap_or_else(|error| panic!("{name}: {:?}: {error}", command.get_program()));
@@ -37,6 +37,11 @@ impl Process {
     /// A file of its own under /proc.
     pub(crate) fn proc(&self, file: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it still runs.

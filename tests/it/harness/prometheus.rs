@@ -56,7 +56,7 @@ impl<'a> Prometheus<'a> {
         if let Some(network) = network {
             command = network.wrap(&command);
         }
-        let mut process = Process::start("prometheus", command, &directory.path().join("log"));
+        let mut process = Process::start("prometheus", &command, &directory.path().join("log"));
         eventually("Prometheus to listen", || {
             assert!(process.is_running(), "it has ended: {}", process.output());
             connect(network, address).ok()

@@ -186,7 +186,7 @@ impl<'a> ServerOptions<'a> {
             Some(network) => network.wrap(&command),
             None => command,
         };
-        let mut process = Process::start(self.kind.name(), command, &directory.path().join("log"));
+        let mut process = Process::start(self.kind.name(), &command, &directory.path().join("log"));
         let address = SocketAddr::from((host, self.port));
         eventually("a server's banner", || {
             assert!(process.is_running(), "{} has ended: {}", self.kind.name(), process.output());

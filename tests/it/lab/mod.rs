@@ -8,6 +8,7 @@ mod cloudwatch;
 mod dns_mode;
 mod follow;
 mod follow_test;
+mod handover;
 mod http;
 mod lease;
 mod load;
@@ -191,6 +192,12 @@ impl Lab {
     /// Asks a gateway to end, and waits until it has.
     pub(crate) fn stop_gateway(&mut self, place: Place) {
         assert!(self.node_mut(place).stop(), "its exit code is not 0");
+    }
+
+    /// Has a new process take over on that gateway, and waits for the end of the one before.
+    pub(crate) fn upgrade_gateway(&mut self, place: Place) {
+        let mut before = self.node_mut(place).hand_over();
+        assert!(before.wait().success(), "its exit code is not 0: {}", before.output());
     }
 
     pub(crate) fn restart_gateway(&mut self, place: Place) {

@@ -43,6 +43,17 @@ impl Node {
     /// Starts it again after [`Node::sigkill`], and waits until it listens.
     pub(crate) fn restart(&mut self) {
         assert!(self.process.is_none(), "{:?} runs already", self.host.place);
+        self.start_another();
+    }
+
+    /// Has a new process take over, and waits until it serves; gives the one before.
+    pub(crate) fn hand_over(&mut self) -> Process {
+        let before = self.process.take().expect("it runs");
+        self.start_another();
+        before
+    }
+
+    fn start_another(&mut self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
         command.arg("serve").arg("--config").arg(self.configuration());
         let endpoint = |port| format!("http://{}:{port}", Place::Aws.address());
@@ -58,7 +69,7 @@ impl Node {
             .env("AWS_ENDPOINT_URL_CLOUDWATCH", endpoint(cloudwatch::PORT));
         self.starts += 1;
         let log = self.directory.join(format!("log.{}", self.starts));
-        let mut process = Process::start(self.host.place.name(), self.host.wrap(&command), &log);
+        let mut process = Process::start(self.host.place.name(), &self.host.wrap(&command), &log);
         eventually("a gateway to listen", || {
             assert!(process.is_running(), "it has ended: {}", process.output());
             process.output().contains("listening: 0.0.0.0:21").then_some(())
