@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// Control port of gateways and endpoints.
     #[arg(long, default_value_t = Options::default().port)]
     port: u16,
-    /// Port of health and metrics.
+    /// Port of the status page, health and metrics.
     #[arg(long, default_value_t = Options::default().http_port, value_name = "PORT")]
     http_port: u16,
     /// Passive ports of each gateway.
@@ -88,7 +88,7 @@ fn overview_text(overview: &Overview) -> String {
     for zone in &overview.zones {
         let _ = writeln!(
             text,
-            "  {}  ftp://{}  prefers the endpoint {}; http://{}",
+            "  {}  ftp://{}  prefers the endpoint {}; status page http://{}/",
             zone.gateway, zone.control, zone.endpoint, zone.http
         );
     }

@@ -128,9 +128,8 @@ struct Node {
     pair: Pair,
     handover: Handover,
     reload: Reload,
-    metrics: Metrics,
     writer: Option<AuditWriter>,
-    http: Option<TcpListener>,
+    http: Option<(TcpListener, http::Node)>,
     /// With the path of the socket.
     admin: Option<(UnixListener, PathBuf)>,
     bell: Option<Bell>,
@@ -163,7 +162,10 @@ async fn start(
     let gateway = Gateway::bind(&config, inherited, metrics.clone(), audit)?;
     let pair = Pair::new(&config, &gateway, metrics.clone())?;
     let http = match &config.http {
-        Some(http) => Some(listen_http(http.address, inherited)?),
+        Some(http) => {
+            let node = http::Node::new(http, &gateway, pair.clone(), metrics.clone());
+            Some((listen_http(http.address, inherited)?, node))
+        }
         None => None,
     };
     if let [first, ..] = *inherited.unclaimed() {
@@ -175,31 +177,17 @@ async fn start(
     let handed = predecessor.as_mut().and_then(|predecessor| predecessor.admin.take());
     let admin = config.admin.as_ref().and_then(|config| bind_admin(config, handed));
     let others = Others {
-        http: http.as_ref().map(|http| http.as_fd().try_clone_to_owned()).transpose()?,
+        http: http.as_ref().map(|(http, _)| http.as_fd().try_clone_to_owned()).transpose()?,
         admin: admin.as_ref().map(|(admin, _)| admin.as_fd().try_clone_to_owned()).transpose()?,
     };
     let closed = CancellationToken::new();
     let public = closed.child_token();
     let program = Program::running(path);
-    let handover =
-        Handover::new(&gateway, pair.clone(), others, program, metrics.clone(), public.clone());
+    let handover = Handover::new(&gateway, pair.clone(), others, program, metrics, public.clone());
     let name = config.node.name.clone();
     let reload = gateway.reload(path, config, log);
     let bell = predecessor.and_then(|predecessor| predecessor.bell.take());
-    Ok(Node {
-        name,
-        gateway,
-        pair,
-        handover,
-        reload,
-        metrics,
-        writer,
-        http,
-        admin,
-        bell,
-        closed,
-        public,
-    })
+    Ok(Node { name, gateway, pair, handover, reload, writer, http, admin, bell, closed, public })
 }
 
 impl Node {
@@ -212,9 +200,8 @@ impl Node {
         gateway.open();
         pair.run(&tasks, &closed);
         reload_on_signal(self.reload.clone(), public.clone())?;
-        if let Some(listener) = self.http {
-            let (health, pair) = (gateway.health(), pair.clone());
-            answers.spawn(http::serve(listener, self.metrics, health, pair, public.clone()));
+        if let Some((listener, node)) = self.http {
+            answers.spawn(http::serve(listener, node, public.clone()));
         }
         if let Some((listener, socket)) = self.admin {
             let node = admin::Node::new(&gateway, pair.clone(), self.reload, self.handover.clone());

@@ -181,11 +181,13 @@ pub enum AuditFormat {
     Xferlog,
 }
 
-/// `[http]`: health and metrics, read-only.
+/// `[http]`: health, metrics and the status page, read-only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Http {
     /// Address and port; port 0 takes a free one.
     pub address: SocketAddr,
+    /// Whether there is the status page, which names users and files.
+    pub page: bool,
 }
 
 /// `[log]`.

@@ -1,6 +1,7 @@
 //! Where clients come in: the control listeners and the passive ports. They can be shut for a
 //! moment, in which clients wait in the kernel, and be left to another process for good.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::TcpListener;
@@ -105,6 +106,16 @@ impl Doors {
             state.accepting.clone()
         };
         accepting.wait().await;
+    }
+
+    /// The number that the next session gets.
+    pub fn next_session(&self) -> u64 {
+        self.inner.shared.next_session.load(Ordering::Relaxed)
+    }
+
+    /// Gives sessions numbers from there on, so that those of another process are others.
+    pub fn number_from(&self, next: u64) {
+        self.inner.shared.next_session.store(next, Ordering::Relaxed);
     }
 
     /// The sockets are another process's from now on. They must be shut.

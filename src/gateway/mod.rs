@@ -240,11 +240,6 @@ impl Gateway {
         self.doors.clone()
     }
 
-    /// The number that the next session gets, so that those of a later process are others.
-    pub fn next_session(&self) -> NextSession {
-        NextSession { shared: Arc::clone(&self.shared) }
-    }
-
     /// A handle for health answers.
     pub fn health(&self) -> Health {
         Health { shared: Arc::clone(&self.shared) }
@@ -344,26 +339,6 @@ impl Gateway {
             _ = timeout(deadline, sessions.wait()) => {}
             () = shutdown.cancelled() => {}
         }
-    }
-}
-
-/// The number that the next session gets.
-#[derive(Debug, Clone)]
-pub struct NextSession {
-    shared: Arc<Shared>,
-}
-
-// === impl NextSession ===
-
-impl NextSession {
-    /// What it is.
-    pub fn get(&self) -> u64 {
-        self.shared.next_session.load(Ordering::Relaxed)
-    }
-
-    /// Goes on from another process's.
-    pub fn set(&self, next: u64) {
-        self.shared.next_session.store(next, Ordering::Relaxed);
     }
 }
 

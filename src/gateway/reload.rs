@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::Shared;
 use super::settings::Settings;
 use crate::config::{Config, ConfigError};
+use crate::observe::events::{About, Tone};
 use crate::observe::log::LogLevel;
 use crate::tls::{Acceptor, CertificateError};
 use crate::upstream::ResolverError;
@@ -71,6 +72,13 @@ impl Reload {
     pub fn run(&self) -> Result<Reloaded, ReloadError> {
         let result = self.inner.run();
         self.inner.shared.metrics.config_reload(result.is_ok());
+        let told = result
+            .as_ref()
+            .map_or("the configuration cannot be taken up: `ftpgate check` says why", |reloaded| {
+                &reloaded.done
+            });
+        let events = self.inner.shared.metrics.events();
+        events.changed(About::Configuration, Tone::of(result.is_ok()), told);
         match &result {
             Ok(Reloaded { needs_restart, .. }) if needs_restart.is_empty() => {
                 info!("the configuration is taken up");

@@ -47,20 +47,25 @@ impl Pair {
     /// Stops deciding, renewing and steering, gives nothing up, and tells how things stand. At most
     /// one request to S3 is waited for. [`Pair::go_on`] undoes it.
     ///
-    /// Nothing comes of it for a node that is stopping: it has told its peer so.
-    pub async fn suspend(&self) -> Option<Carried> {
+    /// # Errors
+    ///
+    /// If this node is leaving, and has told its peer so; then nothing has changed.
+    pub async fn suspend(&self) -> Result<Carried, &'static str> {
         let inner = &self.inner;
-        if inner.orders.borrow().leaving == Some(Leaving::Stopping) {
-            return None;
+        match inner.orders.borrow().leaving {
+            Some(Leaving::Stopping) => return Err("it is stopping"),
+            Some(Leaving::Drained) if !inner.intake.is_refusing() => {
+                return Err("a drain is under way: try again when it is done");
+            }
+            _ => {}
         }
-        let keeper = {
+        let (keeper, own) = {
             let mut running = inner.running();
-            let running = running.as_mut()?;
+            let running = running.as_mut().ok_or("it has not begun to serve")?;
             running.stop.cancel();
             running.own.close();
             (running.keeper.take(), running.own.clone())
         };
-        let (keeper, own) = keeper;
         own.wait().await;
         let lease = match keeper {
             Some(keeper) => keeper.await.ok(),
@@ -73,7 +78,7 @@ impl Pair {
             };
             Some(CarriedLease { bucket: bucket.clone(), key: key.clone(), lease })
         });
-        Some(Carried {
+        Ok(Carried {
             node: inner.node.clone(),
             lease,
             name: inner.name.borrow().clone(),

@@ -100,9 +100,9 @@ impl Inner {
             }
             Err(_) => return After::Stays(format!("it was not ready within {READY:?}")),
         }
-        let Some(carried) = self.pair.suspend().await else {
-            let why = refuse(&wire, "it is stopping", false).await;
-            return After::Stays(why);
+        let carried = match self.pair.suspend().await {
+            Ok(carried) => carried,
+            Err(why) => return After::Stays(refuse(&wire, why, false).await),
         };
         self.doors.shut().await;
         let mut resting = self.rest().await;
@@ -124,7 +124,7 @@ impl Inner {
             && !matches!(wire.last_word(), Some(Message::Serving))
         {
             let line = Line::new(wire, outbox, parcels);
-            self.doors.pools().resume(line.unsaid());
+            self.doors.pools().resume(|| line.unsaid());
             for Resting { process, line } in resting {
                 self.follow(process, line);
             }
@@ -227,7 +227,7 @@ impl Inner {
     }
 
     fn state(&self, pair: Carried) -> State {
-        State { pair, next_session: self.next_session.get() }
+        State { pair, next_session: self.doors.next_session() }
     }
 }
 

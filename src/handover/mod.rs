@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::gateway::{Doors, Gateway, NextSession};
+use crate::gateway::{Doors, Gateway};
 use crate::ha::Pair;
 use crate::observe::metrics::Metrics;
 use line::{End, Line};
@@ -59,7 +59,6 @@ pub struct Handover {
 struct Inner {
     doors: Doors,
     pair: Pair,
-    next_session: NextSession,
     /// Where clients' control connections come in.
     addresses: Vec<SocketAddr>,
     /// Copies of the sockets that are not for clients.
@@ -115,7 +114,6 @@ impl Handover {
         let inner = Inner {
             doors: gateway.doors(),
             pair,
-            next_session: gateway.next_session(),
             addresses: gateway.addresses(),
             others: Mutex::new(others),
             older: Mutex::default(),

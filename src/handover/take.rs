@@ -209,7 +209,7 @@ impl Handover {
             .await
             .map_err(|error| predecessor.lost(error))?;
         if let Some(state) = told.state {
-            inner.next_session.set(state.next_session);
+            inner.doors.number_from(state.next_session);
             inner.pair.carry(state.pair);
         }
         self.inner.metrics.handed_over(true);

@@ -1,4 +1,5 @@
-//! Health and metrics over HTTP, read-only; what changes something goes over [`admin`]'s socket.
+//! Health, metrics and the status page over HTTP, read-only; what changes something goes over
+//! [`admin`]'s socket.
 //!
 //! | route | answer |
 //! |---|---|
@@ -6,11 +7,13 @@
 //! | `GET /readyz` | 200 if this node can serve and is not leaving, else 503; JSON with each check, endpoint and the pair |
 //! | `GET /activez` | 200 if it is ready and active, else 503; JSON with the role and its reason |
 //! | `GET /metrics` | the Prometheus text format |
+//! | `GET /`, `GET /events` | the status page, unless `http.page` is false |
 
 pub mod admin;
+mod page;
 
 use std::fmt::Debug;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::State;
@@ -24,20 +27,32 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::gateway::{Check, Health};
+use crate::config::Http;
+use crate::gateway::{Check, Gateway, Health, Sessions};
 use crate::ha::role::Role;
 use crate::ha::{Pair, Status};
 use crate::observe::metrics::Metrics;
 use crate::upstream::EndpointStatus;
+use page::Page;
 
 /// How long open answers may take once the node has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-#[derive(Clone)]
-struct Node {
+/// What is shown over HTTP.
+#[derive(Debug, Clone)]
+pub struct Node {
     metrics: Metrics,
     health: Health,
     pair: Pair,
+    page: Option<Page>,
+}
+
+impl Node {
+    /// A node that has just started.
+    pub fn new(config: &Http, gateway: &Gateway, pair: Pair, metrics: Metrics) -> Self {
+        let page = config.page.then(|| Page::new(gateway, pair.clone(), metrics.clone()));
+        Self { metrics, health: gateway.health(), pair, page }
+    }
 }
 
 /// What a node says of itself.
@@ -50,21 +65,47 @@ struct Report {
     pair: Status,
 }
 
+/// What a node says of itself to who may ask more.
+#[derive(Serialize)]
+struct FullReport {
+    version: &'static str,
+    since: String,
+    /// How many there are.
+    sessions: usize,
+    transfers: usize,
+    #[serde(flatten)]
+    report: Report,
+}
+
+impl FullReport {
+    fn new(health: &Health, pair: &Pair, sessions: &Sessions, since: SystemTime) -> Self {
+        let (sessions, transfers) = sessions.count();
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            since: humantime::format_rfc3339_millis(since).to_string(),
+            sessions,
+            transfers,
+            report: report(health, pair),
+        }
+    }
+}
+
 /// Serves until `shutdown` is cancelled.
-pub async fn serve(
-    listener: TcpListener,
-    metrics: Metrics,
-    health: Health,
-    pair: Pair,
-    shutdown: CancellationToken,
-) {
+pub async fn serve(listener: TcpListener, node: Node, shutdown: CancellationToken) {
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/activez", get(activez))
         .route("/metrics", get(render_metrics))
-        .with_state(Node { metrics, health, pair });
-    serve_until(axum::serve(listener, router), shutdown).await;
+        .with_state(node.clone());
+    let Some(page) = node.page else {
+        return serve_until(axum::serve(listener, router), shutdown).await;
+    };
+    let router = router.merge(page.router(&shutdown));
+    tokio::select! {
+        () = serve_until(axum::serve(listener, router), shutdown) => {}
+        () = page.run() => {}
+    }
 }
 
 /// Answers until `shutdown`, and then what has been asked already.

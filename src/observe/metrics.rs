@@ -4,6 +4,7 @@
 //! never from a client: the number of series is bounded. An endpoint that is gone takes its series
 //! with it.
 
+mod counts;
 mod handover;
 mod labels;
 mod maker;
@@ -21,6 +22,7 @@ use prometheus::{
 
 use crate::ftp::dialogue::{CallbackRefusal, DataFailure, Outcome};
 use crate::ftp::{Direction, SessionEnd};
+use crate::observe::events::Events;
 
 use handover::Handover;
 pub use labels::{ConnectResult, Connection, HeaderRefusal, LeaseResult, Refusal, Stage};
@@ -75,6 +77,7 @@ pub struct Metrics {
     handover: Handover,
     pair: Pair,
     settings: Settings,
+    events: Events,
 }
 
 // === impl Metrics ===
@@ -224,6 +227,7 @@ impl Metrics {
             handover: Handover::new(&make)?,
             pair: Pair::new(&make)?,
             settings: Settings::new(&make)?,
+            events: Events::default(),
             registry: make.registry,
         };
         metrics.show_zeroes();
@@ -281,6 +285,12 @@ impl Metrics {
         self.pair.show_zeroes();
     }
 
+    /// What has happened of late. It goes the way of the counts, since whoever counts a change has
+    /// it to tell.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// The text exposition format, version 0.0.4.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::new();
@@ -306,6 +316,7 @@ impl Metrics {
     /// A client got 421.
     pub fn session_refused(&self, reason: Refusal) {
         self.sessions_refused.with_label_values(&[reason.as_str()]).inc();
+        self.events.refused(reason);
     }
 
     /// A session whose upstream was lost has gone on, or could not.

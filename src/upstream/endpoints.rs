@@ -18,6 +18,7 @@ use super::discovery::zone_of;
 use super::health::{Health, State};
 use super::source::{SourceCount, SourceUse};
 use crate::config::{self, EndpointAddress};
+use crate::observe::events::{About, Tone};
 use crate::observe::metrics::Metrics;
 
 /// What all endpoints are; cheap to take, never changed in place.
@@ -82,6 +83,8 @@ struct Known {
     stages: Vec<(&'static str, Duration)>,
     /// When that was.
     probed: Option<SystemTime>,
+    /// The state that was told last.
+    told: Option<State>,
 }
 
 /// One session's place at an endpoint, and one connection of its source address.
@@ -254,7 +257,8 @@ impl Endpoint {
         let metrics = table.metrics.clone();
         metrics.endpoint_added(address);
         let health = Health::new(table.probed);
-        let known = Known { zone: None, name: None, health, stages: Vec::new(), probed: None };
+        let known =
+            Known { zone: None, name: None, health, stages: Vec::new(), probed: None, told: None };
         let endpoint = Self {
             address,
             known: Mutex::new(known),
@@ -331,7 +335,20 @@ impl Endpoint {
             // Its series are gone too.
             return;
         }
-        self.metrics.endpoint_healthy(self.address, self.state().0 == State::Healthy);
+        let (state, reason) = self.state();
+        self.metrics.endpoint_healthy(self.address, state == State::Healthy);
+        let before = lock(&self.known).told.replace(state);
+        // The first one is what it is taken for before anybody has looked.
+        if before.is_some_and(|before| before != state) {
+            let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            let tone = if state == State::Draining {
+                Tone::Plain
+            } else {
+                Tone::of(state == State::Healthy)
+            };
+            let text = format!("{} is {}{why}", self.address, state.as_str());
+            self.metrics.events().changed(About::Endpoint, tone, &text);
+        }
     }
 
     /// What counts when a client is to be sent somewhere; `None` if it is to get nobody.

@@ -153,8 +153,9 @@ fn serve_names_what_it_cannot_have_and_ends() {
 fn a_second_gateway_at_the_same_address_does_not_start_and_the_first_goes_on() {
     let server = CannedServer::script().start();
     let gateway = Gateway::to_address(server.address).start();
-    let (code, _, complaint) =
-        ftpgate(&["serve", "--config", gateway.configuration().to_str().unwrap()]);
+    // With the same admin socket it would be the same node, and take over.
+    let text = fs::read_to_string(gateway.configuration()).unwrap();
+    let (code, _, complaint) = with_file("serve", &text.replace("admin.sock", "other.sock"));
     assert_eq!(code, 1, "{complaint}");
     assert!(complaint.contains(&format!("cannot listen on {}", gateway.address)), "{complaint}");
     crate::harness::ftp::Ftp::connect(gateway.address);

@@ -179,6 +179,7 @@ struct Http {
     enabled: bool,
     #[serde(deserialize_with = "address")]
     address: Spanned<SocketAddr>,
+    page: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -269,7 +270,11 @@ impl Default for Drain {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { enabled: true, address: Spanned::new(NOWHERE, ([127, 0, 0, 1], 9121).into()) }
+        Self {
+            enabled: true,
+            address: Spanned::new(NOWHERE, ([127, 0, 0, 1], 9121).into()),
+            page: true,
+        }
     }
 }
 
@@ -413,10 +418,10 @@ impl File {
             ha: self.ha.into_config(),
             cloudwatch: self.cloudwatch.map(CloudWatch::into_config),
             admin: self.admin.into_config(),
-            http: self
-                .http
-                .enabled
-                .then(|| super::Http { address: self.http.address.into_inner() }),
+            http: self.http.enabled.then(|| super::Http {
+                address: self.http.address.into_inner(),
+                page: self.http.page,
+            }),
             log: super::Log {
                 level: self.log.level,
                 format: match self.log.format {

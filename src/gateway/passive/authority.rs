@@ -106,6 +106,33 @@ impl Authority {
         }
         Ok(())
     }
+
+    /// The newer process will not take over: what was to be said to it is done here.
+    pub(super) fn resume(&mut self, unsent: impl Iterator<Item = Parcel>) {
+        let Some(mut newer) = self.newer.take() else { return };
+        for Parcel { note, socket } in unsent {
+            match note {
+                Note::Reserve { client, id, .. } => {
+                    let Some(own) = newer.claims.remove(&id) else { continue };
+                    let asked = self.table.place(client, id, Claim::Own(own));
+                    if let Asked::Granted(port) = asked
+                        && let Some(claim) = self.table.claim(client, id)
+                    {
+                        grant(port, claim);
+                    }
+                }
+                Note::Release { client, id, .. } => self.table.cancel(client, id, grant),
+                Note::Arrived { client, port, .. } => {
+                    if let Some(stream) = received(socket)
+                        && let Err(stream) = self.arrive(stream, client, port)
+                    {
+                        data_socket::reset(stream);
+                    }
+                }
+                Note::Data { .. } | Note::Granted { .. } | Note::Refused { .. } => {}
+            }
+        }
+    }
 }
 
 impl Claim {
@@ -171,33 +198,6 @@ impl PassivePool {
                 Claim::Own(own) if !own.stream.is_closed() => Some((id, own)),
                 Claim::Own(_) | Claim::Older { .. } => None,
             }));
-        }
-    }
-
-    pub(super) fn resume(&self, unsent: impl Iterator<Item = Parcel>) {
-        let mut authority = self.authority();
-        let Some(mut newer) = authority.newer.take() else { return };
-        for Parcel { note, socket } in unsent {
-            match note {
-                Note::Reserve { client, id, .. } => {
-                    let Some(own) = newer.claims.remove(&id) else { continue };
-                    let asked = authority.table.place(client, id, Claim::Own(own));
-                    if let Asked::Granted(port) = asked
-                        && let Some(claim) = authority.table.claim(client, id)
-                    {
-                        grant(port, claim);
-                    }
-                }
-                Note::Release { client, id, .. } => authority.table.cancel(client, id, grant),
-                Note::Arrived { client, port, .. } => {
-                    if let Some(stream) = received(socket)
-                        && let Err(stream) = authority.arrive(stream, client, port)
-                    {
-                        data_socket::reset(stream);
-                    }
-                }
-                Note::Data { .. } | Note::Granted { .. } | Note::Refused { .. } => {}
-            }
         }
     }
 

@@ -199,7 +199,7 @@ async fn a_hand_over_that_comes_to_nothing_leaves_everything_as_it_would_have_be
         unsent.push(parcel);
     }
     assert_eq!(unsent.len(), 2);
-    old.pool.resume(unsent.into_iter());
+    old.pool.authority().resume(unsent.into_iter());
     assert_eq!(asking.await.unwrap().port(), 8192);
     let (pool, shut, tasks) = (old.pool.clone(), CancellationToken::new(), TaskTracker::new());
     let again = Process { ip: old.ip, pool, shut, tasks };

@@ -195,20 +195,15 @@ impl PassivePool {
         let (id, answer) = self.authority().reserve(client, own);
         // From here on the ticket gives back whatever there is, whenever this is dropped.
         let ticket = Ticket { pool: self.clone(), client, id };
-        let limit = match answer {
-            Answer::Granted(_) | Answer::Asked => patience.wait.max(ANSWER),
-            Answer::Queued => {
-                self.shared.metrics.passive_waits();
-                patience.wait
-            }
-        };
+        if matches!(answer, Answer::Queued) {
+            self.shared.metrics.passive_waits();
+        }
         let port = match answer {
-            Answer::Granted(port) => port,
-            Answer::Asked | Answer::Queued => match timeout(limit, port_receiver).await {
-                Ok(Ok(port)) => port,
-                Ok(Err(_)) | Err(_) => return Err(Exhausted),
-            },
+            Answer::Granted(port) => Ok(Ok(port)),
+            Answer::Asked => timeout(patience.wait.max(ANSWER), port_receiver).await,
+            Answer::Queued => timeout(patience.wait, port_receiver).await,
         };
+        let Ok(Ok(port)) = port else { return Err(Exhausted) };
         self.shared.metrics.passive_reserved(true);
         let expires = Instant::now() + patience.reservation;
         Ok(Reservation { port, expires, stream: Some(stream), ticket })

@@ -58,14 +58,17 @@ impl Pools {
         self.by_address.values().for_each(PassivePool::yield_up);
     }
 
-    /// It will not: what has waited for it is done here.
-    pub fn resume(&self, unsent: Vec<Parcel>) {
-        let mut unsent: Vec<_> = unsent.into_iter().map(Some).collect();
-        for (ip, pool) in self.by_address.iter() {
+    /// It will not: what has waited for it is done here. While `unsent` takes that out of the outbox,
+    /// nothing can be put in.
+    pub fn resume(&self, unsent: impl FnOnce() -> Vec<Parcel>) {
+        let pools = self.by_address.iter().map(|(ip, pool)| (ip, pool.authority()));
+        let mut pools: Vec<_> = pools.collect();
+        let mut unsent: Vec<_> = unsent().into_iter().map(Some).collect();
+        for (ip, pool) in &mut pools {
             pool.resume(
                 unsent
                     .iter_mut()
-                    .filter_map(|parcel| parcel.take_if(|parcel| parcel.note.pool() == *ip)),
+                    .filter_map(|parcel| parcel.take_if(|parcel| parcel.note.pool() == **ip)),
             );
         }
     }

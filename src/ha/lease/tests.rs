@@ -106,6 +106,44 @@ fn a_holder_renews_and_others_keep_away() {
     assert_eq!(store.version.unwrap().content.generation, 1);
 }
 
+/// As it is after a hand-over within its node: through JSON, to a process that has a run of its own.
+fn carried(lease: &Lease, node: &str) -> Lease {
+    let text = serde_json::to_string(lease).unwrap();
+    let carried: Lease = serde_json::from_str(&text).unwrap();
+    let settings = Settings {
+        node: node.into(),
+        incarnation: "another".into(),
+        ttl: s(5.0),
+        margin: s(0.5),
+        renewal: s(1.0),
+        reading: s(1.0),
+    };
+    carried.go_on(settings, Candidacy::Reluctant)
+}
+
+#[test]
+fn the_holders_next_process_goes_on_and_nobody_else_notices() {
+    let (mut store, mut a) = held();
+    let mut b = lease("b");
+    let mut now = s(10.0);
+    let mut writes = 0;
+    while now < s(60.0) {
+        // Each second another process.
+        a = carried(&a, "a");
+        assert!(a.is_held(now), "from the first moment on");
+        a.set_candidacy(Candidacy::Willing);
+        for _ in 0..10 {
+            store.serve(&mut a, now);
+            store.serve(&mut b, now);
+            assert!(a.is_held(now) && !b.is_held(now));
+            now += s(0.1);
+        }
+        writes = store.writes;
+    }
+    let content = store.version.unwrap().content;
+    assert_eq!((content.generation, &*content.nonce), (1, &*format!("a1.{}", writes - 1)));
+}
+
 #[test]
 fn a_dead_holder_is_replaced_within_a_ttl_and_its_belief_ends_before() {
     let (mut store, a) = held();

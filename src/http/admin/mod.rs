@@ -37,7 +37,7 @@
 //! | `.since`, `.last_command` | times |
 //! | `.state` | `login`, `idle`, `command`, `transfer` |
 //! | `.files`, `.bytes` | files that were moved whole; bytes of all transfers so far, also of listings |
-//! | `.transfer` | what runs now, or null: `verb`, `path`, `direction` (`upload`, `download`, `listing`), `bytes`, `since`, `ascii`, `tls` |
+//! | `.transfer` | what runs now, or null: `verb`, `path`, `direction` (`upload`, `download`, `listing`), `bytes`, `size` (if ALLO told it), `since`, `ascii`, `tls` |
 //!
 //! `GET /endpoints`: `node`, and `endpoints[]` with `address`, `name`, `zone`, `state` (`initial`, `healthy`,
 //! `unhealthy`, `draining`), `reason`, `sessions`, `stages` (seconds by stage of the latest probe), `probed`
@@ -69,7 +69,7 @@ use tokio::net::UnixListener;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::{Report, json, report, serve_until};
+use super::{FullReport, json, serve_until};
 use crate::gateway::{Gateway, Health, Reload, Sessions};
 use crate::ha::{Done, OrderError, Pair};
 use crate::handover::{Handover, Process};
@@ -111,18 +111,13 @@ impl Node {
     }
 }
 
-/// What a node says of itself to who may ask more.
+/// What a node says of itself here.
 #[derive(Serialize)]
-struct FullReport {
-    version: &'static str,
+struct Report {
     pid: u32,
-    since: String,
-    /// How many there are.
-    sessions: usize,
-    transfers: usize,
     older: Vec<Process>,
     #[serde(flatten)]
-    report: Report,
+    report: FullReport,
 }
 
 /// Makes the socket, and its directory if need be. One that a killed process has left is replaced.
@@ -170,15 +165,10 @@ pub async fn serve(listener: UnixListener, node: Node, shutdown: CancellationTok
 }
 
 async fn status(State(node): State<Node>) -> Response {
-    let (sessions, transfers) = node.sessions.count();
-    let report = FullReport {
-        version: env!("CARGO_PKG_VERSION"),
+    let report = Report {
         pid: std::process::id(),
-        since: humantime::format_rfc3339_millis(node.since).to_string(),
-        sessions,
-        transfers,
         older: node.handover.older(),
-        report: report(&node.health, &node.pair),
+        report: FullReport::new(&node.health, &node.pair, &node.sessions, node.since),
     };
     json(StatusCode::OK, &report)
 }

@@ -222,3 +222,31 @@ fn sessions_of_the_old_process_outlive_a_new_one_that_is_killed() {
     assert_serves(&gateway, &server);
     idle.command("QUIT").expect(&[221]);
 }
+
+#[test]
+fn only_so_many_older_processes_may_be_left() {
+    let server = Server::start(Kind::ProFtpd);
+    let mut gateway = Gateway::to(&server).start();
+    let mut older = Vec::new();
+    for _ in 0..16 {
+        let session = Ftp::login(gateway.address, &server);
+        older.push((session, gateway.hand_over()));
+    }
+    let session = Ftp::login(gateway.address, &server);
+    let mut refused = gateway.start_another();
+    assert_eq!(refused.wait().code(), Some(1));
+    assert!(refused.output().contains("16 older processes still finish"), "{}", refused.output());
+    // The oldest and the newest have their data connections all the same.
+    let (mut oldest, mut process) = older.remove(0);
+    for session in [&mut oldest, &mut older[14].0] {
+        session.upload("STOR file", b"file").expect(&[226]);
+    }
+    oldest.command("QUIT").expect(&[221]);
+    assert_eq!(process.wait().code(), Some(0));
+    eventually("it to be gone from the list", || {
+        (gateway.metric("ftpgate_older_processes") == 15.0).then_some(())
+    });
+    drop(gateway.hand_over());
+    drop(session);
+    assert_serves(&gateway, &server);
+}

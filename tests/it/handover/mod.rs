@@ -7,12 +7,12 @@ mod systemd;
 mod upgrade;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use serde_json::Value;
 
 use crate::harness::certificates::Authority;
-use crate::harness::ftp::{Ftp, fin, finish};
+use crate::harness::ftp::{Ftp, connect, fin, finish};
 use crate::harness::ftps::{self, Tls};
 use crate::harness::gateway::Gateway;
 use crate::harness::servers::{Kind, Server};
@@ -188,6 +188,39 @@ fn a_session_in_active_mode_goes_on() {
     finish(data);
     session.reply().expect(&[226]);
     assert_eq!(server.read("active"), b"active");
+}
+
+#[test]
+fn a_data_connection_whose_balancer_is_slow_to_say_whose_it_is_finds_its_session() {
+    let server = Server::start(Kind::ProFtpd);
+    let mut gateway = Gateway::to(&server)
+        .passive("8192")
+        .set("proxy_protocol", "trusted = [\"127.0.0.1\"]")
+        .set("proxy_protocol", "timeout = \"1m\"")
+        .start();
+    let header = "PROXY TCP4 203.0.113.7 127.0.0.1 50000 2121\r\n";
+    let begin = |to, with: &str| {
+        let mut stream = connect(to, Some(Ipv4Addr::LOCALHOST.into())).unwrap();
+        stream.write_all(with.as_bytes()).unwrap();
+        stream
+    };
+    let mut session = Ftp::over(begin(gateway.address, header));
+    session.log_in(&server);
+    session.command("PASV").expect(&[227]);
+    let descriptors = format!("/proc/{}/fd", gateway.process.id());
+    let open = || std::fs::read_dir(&descriptors).unwrap().count();
+    let before = open();
+    let mut data = begin(SocketAddr::new(gateway.address.ip(), 8192), &header[..9]);
+    eventually("it to be accepted", || (open() > before).then_some(()));
+    let mut process = gateway.hand_over();
+    data.write_all(&header.as_bytes()[9..]).unwrap();
+    session.command("STOR late").expect(&[150]);
+    data.write_all(b"late").unwrap();
+    finish(data);
+    session.reply().expect(&[226]);
+    assert_eq!(server.read("late"), b"late");
+    session.command("QUIT").expect(&[221]);
+    assert_eq!(process.wait().code(), Some(0));
 }
 
 #[test]
