@@ -154,6 +154,7 @@ fn two_instances_install_start_fail_over_upgrade_and_purge_the_package() {
     what_systemd_does(&mut site, active);
     upgrade(&mut site);
     let left = lose(&mut site);
+    activate(&mut site, left);
     purge(site.machine(left));
 }
 
@@ -330,6 +331,21 @@ fn lose(site: &mut Site) -> Place {
     assert!(took < TTL * 4, "{took:?}");
     assert!(site.says(active.other(), "/activez"));
     active.other()
+}
+
+/// With the socket unit the service starts when a client comes.
+fn activate(site: &mut Site, place: Place) {
+    let client = Arc::clone(&site.client);
+    let machine = site.machine(place);
+    machine.ok("systemctl stop ftpgate.service && systemctl start ftpgate.socket");
+    assert_eq!(machine.property("ActiveState"), "inactive");
+    client.host.inside(|| {
+        let mut session = Ftp::connect(SocketAddr::from((place.address(), 21)));
+        session.log_in_as("alice");
+        session.upload("STOR activated.txt", b"activated").expect(&[226]);
+        session.command("QUIT").expect(&[221]);
+    });
+    assert_eq!(machine.property("ActiveState"), "active");
 }
 
 /// How many processes of the program there are.
