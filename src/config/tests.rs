@@ -19,6 +19,7 @@ fn the_reference_file_loads_and_shows_the_defaults() {
     assert_eq!(format!("{reference:?}"), format!("{defaults:?}"));
     // With every key set to the default that it shows, only what has no default differs.
     defaults.node = everything.node.clone();
+    defaults.access = everything.access.clone();
     defaults.passive.overrides = everything.passive.overrides.clone();
     defaults.audit = everything.audit.clone();
     defaults.tls = everything.tls.clone();

@@ -72,6 +72,11 @@ impl Command {
         self.verb
     }
 
+    /// The verb as the client wrote it.
+    pub fn word(&self) -> &[u8] {
+        self.line.get(..self.argument_at).unwrap_or_default().trim_ascii_end()
+    }
+
     /// What follows the verb and one blank; empty if nothing does.
     pub fn argument(&self) -> &[u8] {
         self.line.get(self.argument_at..).unwrap_or_default()

@@ -66,6 +66,8 @@ pub(super) struct Endpoint {
 /// What is learnt of an endpoint as time goes by.
 #[derive(Debug)]
 struct Known {
+    /// Which `[[upstream.endpoint]]` stand for it, or did.
+    entries: Vec<usize>,
     zone: Option<Arc<str>>,
     name: Option<Arc<str>>,
     health: Health,
@@ -167,7 +169,9 @@ impl Endpoints {
                 info!(endpoint = %address, "endpoint is back");
                 endpoint.show();
             }
-            endpoint.is_known_as(zone, name);
+            let stands = |set: &Vec<Found>| set.iter().any(|found| found.address == address);
+            let entries = sets.iter().enumerate().filter(|(_, set)| stands(set));
+            endpoint.is_known_as(entries.map(|(entry, _)| entry).collect(), zone, name);
             next.push(endpoint);
         }
         for endpoint in old.iter() {
@@ -220,7 +224,14 @@ impl Endpoint {
         let metrics = table.metrics.clone();
         metrics.endpoint_added(address);
         let health = Health::new(table.probed);
-        let known = Known { zone: None, name: None, health, stages: Vec::new(), probed: None };
+        let known = Known {
+            entries: Vec::new(),
+            zone: None,
+            name: None,
+            health,
+            stages: Vec::new(),
+            probed: None,
+        };
         let endpoint = Self {
             address,
             known: Mutex::new(known),
@@ -235,10 +246,17 @@ impl Endpoint {
         endpoint
     }
 
-    fn is_known_as(&self, zone: Option<Arc<str>>, name: Option<Arc<str>>) {
+    fn is_known_as(&self, entries: Vec<usize>, zone: Option<Arc<str>>, name: Option<Arc<str>>) {
         let mut known = lock(&self.known);
+        known.entries = entries;
         known.zone = zone;
         known.name = name;
+    }
+
+    /// Whether one of these `[[upstream.endpoint]]` stands for it; `None` is all of them.
+    pub(super) fn is_of(&self, entries: Option<&[usize]>) -> bool {
+        entries
+            .is_none_or(|entries| lock(&self.known).entries.iter().any(|it| entries.contains(it)))
     }
 
     /// The name that led here, if one did; the first one of the configuration.
