@@ -70,6 +70,9 @@ fn every_key_of_the_schema_is_in_the_reference() {
         "passive.override",
         "active",
         "proxy_protocol",
+        "access",
+        "access.rule",
+        "access.bans",
         "upstream",
         "upstream.endpoint",
         "upstream.tls",
@@ -89,12 +92,14 @@ fn every_key_of_the_schema_is_in_the_reference() {
         "http",
         "log",
     ] {
-        let (open, close) =
-            if matches!(table, "listener" | "passive.override" | "upstream.endpoint") {
-                ("[[", "]]")
-            } else {
-                ("[", "]")
-            };
+        let (open, close) = if matches!(
+            table,
+            "listener" | "passive.override" | "access.rule" | "upstream.endpoint"
+        ) {
+            ("[[", "]]")
+        } else {
+            ("[", "]")
+        };
         let header = format!("{open}{table}{close}");
         let toml_error = error(&format!("{header}\nno_such_key = 1\n"));
         // What cannot be there together is shown with a space behind the "#".
@@ -185,6 +190,74 @@ fn faults_between_values_are_told_all_at_once() {
         assert!(told.contains(part), "{part} is missing in\n{told}");
     }
     assert_eq!(told.matches("hint: ").count(), 5);
+}
+
+/// A rule with these lines, in front of the smallest file.
+fn rule(lines: &str) -> String {
+    format!("[[access.rule]]\nname = \"r\"\n{lines}\n{ENDPOINT}")
+}
+
+#[test]
+fn rules_are_checked_against_what_they_name() {
+    for lines in [
+        "",
+        "clients = [\"10.1.2.3\", \"2001:db8::/32\"]\nusers = [\"acme-*\"]\nlisteners = [\"0.0.0.0:21\"]",
+        "commands = [\"stor\", \"LIST\"]\nsessions = 1\ntransfers = 1\nupload_rate = \"1KiB\"",
+        "users = [\"a\"]\nendpoints = [\"10.2.3.10\"]\ndownload_rate = \"2 GB\"",
+        "action = \"deny\"\nmessage = \"Closed until Monday.\"",
+    ] {
+        Config::parse(&rule(lines), "ftpgate.toml").unwrap_or_else(|error| panic!("{error}"));
+    }
+    let resume = "[upstream]\nresume = false\n";
+    for (text, told) in [
+        (rule("users = []"), "ftpgate.toml:3, key access.rule.users"),
+        (rule("users = []"), "leave the key out for all users"),
+        (rule("clients = [\"10.0.0.0/33\"]"), "`10.0.0.0/33` is no network"),
+        (rule("clients = []"), "leave the key out for all clients"),
+        (rule("listeners = [\"0.0.0.0:990\"]"), "there is no listener 0.0.0.0:990"),
+        (rule("listeners = [\"990\"]"), "`990` is no address with a port"),
+        (rule("endpoints = [\"10.2.3.11:21\"]"), "there is no endpoint 10.2.3.11:21"),
+        (rule("commands = [\"DELE f\"]"), "`DELE f` is no FTP command"),
+        (rule("deny_commands = [\"PASS\"]"), "PASS cannot be denied"),
+        (rule("commands = [\"STOR\"]\ndeny_commands = [\"DELE\"]"), "keep one"),
+        (rule("sessions = 0"), "action = \"deny\" for a rule that lets nobody in"),
+        (rule("transfers = -1"), "config/ftpgate.toml shows what this key takes"),
+        (rule("upload_rate = \"fast\""), "`fast` is no rate"),
+        (rule("upload_rate = \"10\""), "write bytes a second in quotes"),
+        (rule("upload_rate = 10"), "write bytes a second in quotes"),
+        (rule("download_rate = \"9B\""), "files would never arrive"),
+        (rule("download_rate = \"99999999999999GiB\""), "is no rate"),
+        (rule("message = \"Hello.\""), "only who is denied is told a message"),
+        (rule("action = \"deny\"\nmessage = \"a\\r\\n230 in\""), "without control characters"),
+        (rule("action = \"deny\"\nsessions = 3"), "has nothing to limit"),
+        (rule("action = \"refuse\""), "write one of: allow, deny"),
+        (rule("user = [\"a\"]"), "did you mean `users`?"),
+        (rule("").replace("\"r\"", "\"two words\""), "write a word of letters"),
+        (rule("").replace("name = \"r\"", ""), "missing field `name`"),
+        (format!("{}{}", rule("users = [\"a\"]").replace(ENDPOINT, ""), rule("")), "two rules `r`"),
+        (
+            format!("{}{}", rule("").replace(ENDPOINT, ""), rule("").replace("\"r\"", "\"s\"")),
+            "rule `r` before it is for everybody",
+        ),
+        (
+            rule("users = [\"a\"]\nendpoints = [\"10.2.3.10:21\"]")
+                .replace(ENDPOINT, &format!("{resume}{ENDPOINT}")),
+            "a user's endpoints need upstream.resume",
+        ),
+        (format!("[access]\ndefault = \"none\"\n{ENDPOINT}"), "write one of: allow, deny"),
+        (format!("[access.bans]\nfailures = 0\n{ENDPOINT}"), "leave [access.bans] out"),
+        (format!("[access.bans]\ndelay = 1\n{ENDPOINT}"), "\"1s\" or \"0s\""),
+        (format!("[access.bans]\nnever = [\"nat\"]\n{ENDPOINT}"), "`nat` is no network"),
+        (format!("[access.bans]\nduration = \"0s\"\n{ENDPOINT}"), "a duration of zero"),
+    ] {
+        let error = error(&text);
+        assert!(error.contains(told), "{told} is missing in\n{error}\n{text}");
+    }
+    let parse = |text: &str| Config::parse(text, "ftpgate.toml").unwrap().access;
+    assert!(parse(ENDPOINT).allows_others && parse(ENDPOINT).bans.is_none());
+    assert_eq!(parse(&rule("upload_rate = \"10MiB\"")).rules[0].upload_rate, Some(10 << 20));
+    let bans = parse(&format!("[access.bans]\ndelay = \"0s\"\n{ENDPOINT}")).bans.unwrap();
+    assert_eq!((bans.failures, bans.delay), (10, Duration::ZERO));
 }
 
 #[test]
@@ -319,6 +392,7 @@ fn a_change_that_takes_a_restart_is_known_from_one_that_does_not() {
         ("", "[passive]\naddress = \"10.0.0.1\"\nwait = \"1s\"\n[drain]\nidle = \"1s\"\n", &[]),
         ("", &format!("{listener}active = false\nascii = \"pass-through\"\n"), &[]),
         ("", "[active]\nsource_port = 20\n", &[]),
+        ("", "[access]\ndefault = \"deny\"\n[[access.rule]]\nname = \"r\"\n[access.bans]\n", &[]),
         ("", "[passive]\nports = \"9000-9008\"\nwait = \"1s\"\n", &["passive"]),
         ("", "[[listener]]\naddress = \"0.0.0.0:2121\"\nactive = false\n", &["listener"]),
         ("", two, &["listener"]),

@@ -221,6 +221,11 @@ impl Gateway {
         self.listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
     }
 
+    /// The same as the configuration has them.
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|(_, service)| service.address).collect()
+    }
+
     /// A handle for health answers.
     pub fn health(&self) -> Health {
         Health { shared: Arc::clone(&self.shared) }

@@ -51,15 +51,15 @@ const IDLE_TICKS: u32 = 4;
 ///
 /// Dropping the future leaks nothing, but bytes may be in its hands: a transfer whose relay was
 /// dropped must be reset.
-pub(super) async fn relay(
+pub(super) fn relay(
     from: &TcpStream,
     to: &TcpStream,
     pipes: &PipeBudget,
     rate: Option<&Rate>,
     idle: Duration,
     progress: &Progress,
-) -> Result<(), RelayError> {
-    relay_with(BULK, from, to, pipes, rate, idle, progress).await
+) -> impl Future<Output = Result<(), RelayError>> {
+    relay_with(BULK, from, to, pipes, rate, idle, progress)
 }
 
 /// How far a relay is; to be read while it runs.

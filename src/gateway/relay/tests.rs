@@ -316,7 +316,7 @@ async fn silence_and_a_receiver_that_takes_nothing_are_idle() {
 #[tokio::test(start_paused = true)]
 async fn bytes_that_move_now_and_then_are_not_idle() {
     let (progress, idle) = (Progress::default(), Duration::from_secs(60));
-    let start = tokio::time::Instant::now();
+    let start = Instant::now();
     let dribble = async {
         for _ in 0..10 {
             sleep(idle * 9 / 10).await;

@@ -14,7 +14,11 @@ fn verbs(list: &[&str]) -> Vec<String> {
 
 /// Users who log in under a rule, and one who may not.
 fn script() -> Script {
-    let mut script = Script::with(|terms| terms.penalties = true);
+    script_with(|terms| terms.penalties = true)
+}
+
+fn script_with(change: impl FnOnce(&mut Terms)) -> Script {
+    let mut script = Script::with(change);
     let reader = Commands::Without(verbs(&["DELE", "STAT", "STOR", "MLSD", "RMD"]));
     script.verdicts = HashMap::from([
         (&b"reader"[..], Verdict::Permitted(permit(1, reader, false))),
@@ -117,7 +121,7 @@ fn a_denied_user_is_told_so_and_the_upstream_hears_nothing() {
 
 #[test]
 fn another_user_widens_nothing_before_the_upstream_has_taken_the_login() {
-    let mut script = script();
+    let mut script = script_with(|terms| terms.resume = false);
     log_in(&mut script, "reader");
     let denied = [DENIED, "< 550 DELE is not allowed by rule rule-1."];
     script.line("USER writer", &["> USER writer"]);
