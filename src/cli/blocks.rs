@@ -18,6 +18,7 @@ struct Target {
     kind: Kind,
     /// Which: a listener's address and port, a client's address or network, or a user's name, in which
     /// * stands for anything.
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     what: String,
 }
 

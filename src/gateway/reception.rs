@@ -211,7 +211,7 @@ async fn admit(
     let Ok(connected) = connected else { return refused(control, Refusal::NoEndpoint) };
     info!(endpoint = %connected.endpoint, "connected");
     shared.metrics.session_started();
-    let begun = Begun { service, settings, terms, visitor, seat };
+    let begun = Begun { service, settings, terms, seat };
     let session = Session::new(Arc::clone(shared), begun, parties, control, tls, connected);
     Ok(Some(Box::new(Admitted { session, drain, _place: place })))
 }

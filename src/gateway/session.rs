@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::access::{Rule, Seat, TransferPlace, Visitor};
+use super::access::{Rule, Seat, TransferPlace};
 use super::control::{Control, Read};
 use super::pace::Pace;
 use super::proxy_header::Opening;
@@ -59,7 +59,6 @@ pub(super) struct Begun {
     pub(super) service: Arc<Service>,
     pub(super) settings: Arc<Settings>,
     pub(super) terms: settings::Terms,
-    pub(super) visitor: Visitor,
     /// Under the rule that it is under whoever its user will be, if there is one.
     pub(super) seat: Option<Seat>,
 }
@@ -70,7 +69,6 @@ pub(super) struct Session {
     service: Arc<Service>,
     settings: Arc<Settings>,
     parties: Parties,
-    visitor: Visitor,
     /// Its places under the rules that it is under: one, and another while a user logs in.
     seats: Vec<Seat>,
     /// The place of its transfer, if a rule limits them.
@@ -149,7 +147,7 @@ impl Session {
         tls: Option<SessionTls>,
         connected: Connected,
     ) -> Self {
-        let Begun { service, settings, terms: offered, visitor, seat } = begun;
+        let Begun { service, settings, terms: offered, seat } = begun;
         let rule = seat.as_ref().and_then(|seat| settings.access.get(seat.rule()));
         let terms = Terms {
             client_ipv6: parties.local.is_ipv6(),
@@ -181,7 +179,6 @@ impl Session {
             service,
             settings,
             parties,
-            visitor,
             seats: seat.into_iter().collect(),
             place_of_transfer: None,
             penalty: None,

@@ -56,6 +56,8 @@ pub(super) struct Permits {
     current: Option<Arc<Permit>>,
     /// Of the user whose login is not answered yet.
     asked: Option<Option<Arc<Permit>>>,
+    /// It is not clear which of the two is logged in, and will not be before the next USER.
+    unclear: bool,
     /// The session is on its way to an endpoint where its user is served.
     pub(super) moving: bool,
     /// How often it has been.
@@ -113,12 +115,12 @@ fn touches_no_file(verb: &str) -> bool {
 
 impl Permits {
     pub(super) fn new(current: Option<Arc<Permit>>) -> Self {
-        Self { current, asked: None, moving: false, moves: 0 }
+        Self { current, asked: None, unclear: false, moving: false, moves: 0 }
     }
 
     /// Nobody is logged in any more.
     pub(super) fn reset(&mut self, current: Option<Arc<Permit>>) {
-        *self = Self { current, asked: None, ..*self };
+        *self = Self { current, asked: None, unclear: false, ..*self };
     }
 
     /// All that hold.
@@ -133,14 +135,24 @@ impl Permits {
 
     /// What the upstream's answer to a login changes; `again` if somebody was logged in before.
     pub(super) fn settle(&mut self, verb: Verb, reply: &Reply, accepted: bool, again: bool) {
-        // Who says 230 to any USER of a session that is logged in need not have looked at the name.
-        if accepted && !(verb == Verb::User && again) {
-            if let Some(asked) = self.asked.take() {
-                self.current = asked;
+        match verb {
+            // Who says 230 to any USER of a session that is logged in need not have looked at the
+            // name, and will say it to any PASS as well.
+            Verb::User if accepted && again => self.unclear = true,
+            Verb::User if reply.code() >= 400 => self.asked = None,
+            _ if accepted && !self.unclear => {
+                if let Some(asked) = self.asked.take() {
+                    self.current = asked;
+                }
             }
-        } else if verb == Verb::User && reply.code() >= 400 {
-            self.asked = None;
+            _ => {}
         }
+    }
+
+    /// Another user is about to log in.
+    fn ask(&mut self, permit: Option<Arc<Permit>>) {
+        self.asked = Some(permit);
+        self.unclear = false;
     }
 }
 
@@ -160,11 +172,11 @@ impl Dialogue {
                 self.answer(530, "Log in as this user in a new connection.");
             }
             Verdict::Elsewhere(permit) => {
-                self.permits.asked = Some(permit);
+                self.permits.ask(permit);
                 self.move_on(command);
             }
             Verdict::Permitted(permit) => {
-                self.permits.asked = Some(permit);
+                self.permits.ask(permit);
                 self.user = command.argument().to_vec();
                 self.forward(command);
             }

@@ -34,20 +34,20 @@ pub enum StateError {
         why: String,
     },
     /// It cannot be read.
-    #[error("{}: this file of blocks cannot be read ({source}): let the user that runs ftpgate read it, or change admin.state", path.display())]
+    #[error("{}: this file of blocks cannot be read ({error}): let the user that runs ftpgate read it, or change admin.state", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// It cannot be written.
-    #[error("{} cannot be written ({source}): let the user that runs ftpgate write there, or change admin.state", path.display())]
+    #[error("{} cannot be written ({error}): let the user that runs ftpgate write there, or change admin.state", path.display())]
     Unwritable {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -74,7 +74,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Block>, StateError> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(StateError::Unreadable { path: path.into(), source }),
+        Err(error) => return Err(StateError::Unreadable { path: path.into(), error }),
     };
     parse(&text).map_err(|why| StateError::Damaged { path: path.into(), why })
 }
@@ -90,7 +90,7 @@ fn parse(text: &[u8]) -> Result<Vec<Block>, String> {
 /// Puts these blocks into the file: it holds the old ones or the new ones, whenever the power goes.
 pub(super) fn write(path: &Path, blocks: &[Block]) -> Result<(), StateError> {
     let kept = Kept { version: VERSION, blocks: blocks.iter().map(KeptBlock::of).collect() };
-    replace(path, &kept).map_err(|source| StateError::Unwritable { path: path.into(), source })
+    replace(path, &kept).map_err(|error| StateError::Unwritable { path: path.into(), error })
 }
 
 fn replace(path: &Path, kept: &Kept) -> io::Result<()> {

@@ -5,14 +5,19 @@ use tracing::info;
 
 use super::{Session, printable};
 use crate::ftp::dialogue::Verdict;
-use crate::gateway::access::Denied;
+use crate::gateway::access::{Denied, Visitor};
 use crate::observe::log::one_line;
 
 impl Session {
+    fn visitor(&self) -> Visitor {
+        Visitor::new(self.parties.client.ip(), self.service.address)
+    }
+
     /// Says whether a user may log in, and under which rule.
     pub(super) fn judge(&mut self, user: &[u8]) {
         let (rules, shown) = (&self.settings.access, one_line(&printable(user)).into_owned());
-        let judged = self.shared.access.at_user(rules, self.visitor, user, &mut self.seats);
+        let visitor = self.visitor();
+        let judged = self.shared.access.at_user(rules, visitor, user, &mut self.seats);
         let verdict = match judged {
             Ok(rule) => {
                 let rule = rule.and_then(|rule| rules.get(rule));
@@ -66,7 +71,7 @@ impl Session {
 
     /// Keeps a refused login back for as long as its client has deserved.
     pub(super) fn penalise(&mut self) {
-        let penalty = self.shared.access.login_failed(&self.settings.access, self.visitor);
+        let penalty = self.shared.access.login_failed(&self.settings.access, self.visitor());
         if penalty.delay.is_zero() {
             return self.dialogue.handle_penalty_over(penalty.banned);
         }

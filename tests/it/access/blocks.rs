@@ -171,12 +171,12 @@ fn a_node_whose_blocks_cannot_be_read_does_not_start_and_says_what_to_do() {
 fn what_makes_no_sense_is_answered_by_what_to_write() {
     let server = CannedServer::script().start();
     let directory = TempDir::new().unwrap();
-    fs::write(directory.path().join("file"), "").unwrap();
-    let nowhere = directory.path().join("file").join("blocks.json");
+    // Nobody can make a directory there.
+    let nowhere = "/proc/ftpgate/blocks.json";
     let socket = directory.path().join("admin.sock");
     let gateway = Gateway::to_address(server.address)
         .set("admin", &format!("socket = \"{}\"", socket.display()))
-        .set("admin", &format!("state = \"{}\"", nowhere.display()))
+        .set("admin", &format!("state = \"{nowhere}\""))
         .start();
     let own = gateway.address.to_string();
     for (order, code, told) in [
@@ -188,7 +188,7 @@ fn what_makes_no_sense_is_answered_by_what_to_write() {
         (&["block", "listener", "ftp"], 1, "write its address and port"),
         (&["block", "client", "partner"], 1, "write an address or a network"),
         (&["block", "client", "10.0.0.0/33"], 1, "10.0.0.0/33 is no client"),
-        (&["block", "user", ""], 1, "is no user"),
+        (&["block", "user", ""], 2, "a value is required"),
         (&["block", "user", "ann", "--message", "a\nb"], 1, "write one line of at most 200 bytes"),
         (&["block", "user", "ann", "--keep"], 1, "nothing has changed"),
         (&["block", "user", "ann", "--for", "soon"], 2, "such as 30m, 2h or 3days"),

@@ -1,36 +1,39 @@
 //! Rates of a rule, on every way that bytes can take.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::rules;
-use crate::harness::bytes;
 use crate::harness::certificates::Authority;
 use crate::harness::ftp::{Ftp, finish};
 use crate::harness::ftps::Tls;
 use crate::harness::gateway::Gateway;
-use crate::harness::servers::{Kind, PASSWORD, Server};
+use crate::harness::servers::{Kind, Server};
+use crate::harness::{address, bytes};
 
 const RATE: usize = 2 << 20;
 const SIZE: usize = 5 << 20;
 
-/// What a transfer of so many bytes may take: at least what the rate says, up to the burst that it
-/// allows, and at most a fifth more.
+/// Runs a transfer of so many bytes, which may take no less than the rate says, but for the burst
+/// that it allows, and no more than a fifth longer: that once in three times, for this machine may be
+/// busy with other tests.
 #[track_caller]
-fn assert_paced(what: &str, bytes: usize, took: Duration) {
+fn assert_paced(what: &str, bytes: usize, mut run: impl FnMut()) {
     let expected = Duration::from_secs_f64(bytes as f64 / RATE as f64);
-    println!("{what}: {took:.2?} for {expected:.2?}");
-    assert!(
-        took > expected * 8 / 10 && took < expected * 12 / 10,
-        "{what}: {took:?}, not {expected:?}"
-    );
-}
-
-fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
-    let started = Instant::now();
-    let result = run();
-    (result, started.elapsed())
+    let least = expected - Duration::from_millis(150);
+    let took = (0..3).map(|_| {
+        let started = Instant::now();
+        run();
+        let took = started.elapsed();
+        eprintln!("{what}: {took:.2?} for {expected:.2?}");
+        assert!(took > least, "{what}: {took:?}, not {expected:?}");
+        took
+    });
+    let paced = took.into_iter().any(|took| took < expected * 12 / 10);
+    assert!(paced, "{what}: never in {:?}", expected * 12 / 10);
 }
 
 #[test]
@@ -41,41 +44,46 @@ fn a_rate_holds_in_both_directions_spliced_within_tls_and_in_ascii() {
     let content: Vec<u8> = bytes(5, SIZE).iter().map(|byte| byte | 0x40).collect();
     server.write("down", &content);
     let lines = "upload_rate = \"2MiB\"\ndownload_rate = \"2MiB\"";
-    let gateway = || {
+    let gateways = [(); 3].map(|()| {
         Gateway::to(&server)
             .certified(&authority)
             .listener("tls = \"optional\"")
             .set("access", &rules("allow", &[("slow", lines)]))
             .start()
-    };
+    });
     thread::scope(|scope| {
-        for (name, kind) in [("spliced", "TYPE I"), ("ASCII", "TYPE A")] {
-            let (gateway, content, server) = (gateway(), &content, &server);
+        for (number, name) in ["TYPE I", "TYPE A"].into_iter().enumerate() {
+            let (gateway, content, server) = (&gateways[number], &content, &server);
             scope.spawn(move || {
                 let mut client = Ftp::login(gateway.address, server);
-                client.command(kind).expect(&[200]);
-                let (reply, took) = timed(|| client.upload(&format!("STOR up-{name}"), content));
-                reply.expect(&[226]);
-                assert_paced(&format!("{name} upload"), SIZE, took);
-                assert!(server.read(&format!("up-{name}")) == *content);
-                let ((got, reply), took) = timed(|| client.download("RETR down"));
-                reply.expect(&[226]);
-                assert!(got == *content);
-                assert_paced(&format!("{name} download"), SIZE, took);
+                client.command(name).expect(&[200]);
+                let file = format!("up-{number}");
+                assert_paced(&format!("{name}, up"), SIZE, || {
+                    let reply = client.upload(&format!("STOR {file}"), content);
+                    reply.expect(&[226]);
+                });
+                assert!(server.read(&file) == *content);
+                assert_paced(&format!("{name}, down"), SIZE, || {
+                    let (got, reply) = client.download("RETR down");
+                    reply.expect(&[226]);
+                    assert!(got == *content);
+                });
             });
         }
-        let (gateway, content, server, authority) = (gateway(), &content, &server, &authority);
+        let (gateway, content, server, authority) = (&gateways[2], &content, &server, &authority);
         scope.spawn(move || {
             let tls = Tls::new(authority, gateway.address.ip());
             let mut client = Ftp::private(gateway.address, &tls, server.kind.user());
-            let (reply, took) = timed(|| client.upload("STOR up-tls", content, &tls));
-            reply.expect(&[226]);
-            assert_paced("TLS upload", SIZE, took);
+            assert_paced("TLS, up", SIZE, || {
+                let reply = client.upload("STOR up-tls", content, &tls);
+                reply.expect(&[226]);
+            });
             assert!(server.read("up-tls") == *content);
-            let ((got, reply), took) = timed(|| client.download("RETR down", &tls));
-            reply.expect(&[226]);
-            assert!(got == *content);
-            assert_paced("TLS download", SIZE, took);
+            assert_paced("TLS, down", SIZE, || {
+                let (got, reply) = client.download("RETR down", &tls);
+                reply.expect(&[226]);
+                assert!(got == *content);
+            });
         });
     });
 }
@@ -84,33 +92,29 @@ fn a_rate_holds_in_both_directions_spliced_within_tls_and_in_ascii() {
 fn the_sessions_of_a_rule_share_its_rate_and_others_do_not() {
     let server = Server::start(Kind::ProFtpd);
     let content = bytes(6, 2 << 20);
-    let lines = "clients = [\"127.0.0.0/8\"]\nlisteners = [\"LISTENER\"]\nupload_rate = \"2MiB\"";
-    let listener = std::net::SocketAddr::from((crate::harness::address::unused(), 2121));
-    let access = rules("allow", &[("slow", &lines.replace("LISTENER", &listener.to_string()))]);
+    let listener = SocketAddr::from((address::unused(), 2121));
+    let lines = format!("listeners = [\"{listener}\"]\nupload_rate = \"2MiB\"");
     let gateway = Gateway::to(&server)
         .also_listening(&listener.to_string(), "")
-        .set("access", &access)
+        .set("access", &rules("allow", &[("slow", &lines)]))
         .start();
-    let upload = |to, name: &str| {
-        let mut client = Ftp::connect(to);
-        client.command(&format!("USER {}", server.kind.user())).expect(&[331]);
-        client.command(&format!("PASS {PASSWORD}")).expect(&[230]);
-        client.command("TYPE I").expect(&[200]);
-        client.upload(&format!("STOR {name}"), &content).expect(&[226]);
+    let client = |to| Mutex::new(Ftp::login(to, &server));
+    let upload = |client: &Mutex<Ftp>, name: &str| {
+        client.lock().unwrap().upload(&format!("STOR {name}"), &content).expect(&[226]);
     };
-    let ((), took) = timed(|| {
+    let clients = [(); 3].map(|()| client(listener));
+    let together = || {
         thread::scope(|scope| {
-            for name in ["a", "b", "c"] {
-                let upload = &upload;
-                scope.spawn(move || upload(listener, name));
+            for (number, client) in clients.iter().enumerate() {
+                scope.spawn(move || upload(client, &format!("slow-{number}")));
             }
         });
-    });
-    assert_paced("three uploads", 3 * content.len(), took);
-    // Many times as fast, however busy this machine is.
-    let ((), free) =
-        timed(|| (0..3).for_each(|number| upload(gateway.address, &format!("free-{number}"))));
-    assert!(free < took, "{free:?} against {took:?}");
+    };
+    assert_paced("three uploads", 3 * content.len(), together);
+    let (free, started) = (client(gateway.address), Instant::now());
+    upload(&free, "free");
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
 #[test]
@@ -132,5 +136,5 @@ fn a_transfer_that_waits_for_its_rate_is_not_idle_and_a_silent_one_is() {
     data.write_all(&[7; 10]).unwrap();
     client.final_reply().expect(&[426]);
     let error = data.read(&mut [0]).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }

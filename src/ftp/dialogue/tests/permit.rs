@@ -137,6 +137,8 @@ fn another_user_widens_nothing_before_the_upstream_has_taken_the_login() {
     // Some take any USER of who is logged in for the same.
     script.line("USER writer", &["> USER writer"]);
     script.reply("230 already", &["Login(true)", "< 230 already"]);
+    script.line("PASS x", &["> PASS x"]);
+    script.reply("202 no need", &["Login(true)", "< 202 no need"]);
     script.line("DELE f", &denied);
     log_in(&mut script, "writer");
     script.line("DELE f", &["> DELE f"]);
