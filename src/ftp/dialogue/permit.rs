@@ -90,15 +90,13 @@ impl Commands {
     }
 }
 
-/// RFC 775 has an experimental name for some commands, and servers know both.
+/// RFC 775 has an experimental name for some commands, and servers know both; some know one for every
+/// command.
 fn common_name(verb: &str) -> &str {
-    match verb {
-        "XCUP" => "CDUP",
-        "XCWD" => "CWD",
-        "XMKD" => "MKD",
-        "XPWD" => "PWD",
-        "XRMD" => "RMD",
-        _ => verb,
+    match verb.strip_prefix('X') {
+        Some("CUP") => "CDUP",
+        Some(rest) => rest,
+        None => verb,
     }
 }
 
@@ -245,14 +243,9 @@ impl Dialogue {
         let Some(permit) = denying.cloned() else { return false };
         self.actions.push_back(Action::CommandDenied { rule: permit.rule });
         let word = command.word().to_ascii_uppercase();
-        let text = match std::str::from_utf8(&word) {
-            Ok(word)
-                if word.len() <= 8 && word.bytes().all(|byte| byte.is_ascii_alphanumeric()) =>
-            {
-                format!("{word} is not allowed by rule {}.", permit.name)
-            }
-            _ => format!("This command is not allowed by rule {}.", permit.name),
-        };
+        // A word of letters and digits, as all verbs are.
+        let word = String::from_utf8_lossy(&word);
+        let text = format!("{word:.8} is not allowed by rule {}.", permit.name);
         // RFC 959 4.2: 550 is "action not taken, no access". But to 502, "not implemented", clients
         // have an answer where another command does the same: LIST for MLSD, PASV for EPSV.
         let code = if is_optional(command.verb()) { 502 } else { 550 };

@@ -90,6 +90,40 @@ fn users_are_told_apart_at_user_and_the_upstream_hears_only_of_those_who_may() {
 }
 
 #[test]
+fn no_other_spelling_leads_past_the_rules() {
+    let server = Server::start(Kind::ApacheFtpServer);
+    server.write("keep", b"me");
+    let access = rules(
+        "allow",
+        &[
+            ("out", "users = [\"bob\"]\naction = \"deny\""),
+            ("in", "deny_commands = [\"DELE\", \"SITE\"]"),
+        ],
+    );
+    let gateway = Gateway::to(&server).set("access", &access).start();
+    let mut client = Ftp::connect(gateway.address);
+    for line in ["XUSER bob", "xuser bob", " USER bob", "USER\tbob", "USER  bob", "USER bob\u{1}"] {
+        client.command(line).expect(&[530]);
+    }
+    for line in ["\u{1}USER bob", "U\u{17f}ER bob", "\u{c}USER bob"] {
+        client.command(line).expect(&[501]);
+    }
+    // This server takes that for USER, so it must not be more here.
+    let mut direct = Ftp::connect(server.address);
+    direct.command("XUSER alice").expect(&[331]);
+    direct.command(&format!("XPASS {PASSWORD}")).expect(&[230]);
+    client.command("XUSER alice").expect(&[331]);
+    client.command(&format!("XPASS {PASSWORD}")).expect(&[230]);
+    for line in ["DELE keep", "XDELE keep", "xdele keep", "  dele keep"] {
+        client.command(line).expect(&[550]);
+    }
+    for line in ["S\u{131}TE STAT", "\u{1}DELE keep"] {
+        client.command(line).expect(&[501]);
+    }
+    assert_eq!(server.read("keep"), b"me");
+}
+
+#[test]
 fn a_denied_command_has_its_reply_in_its_place_and_does_nothing() {
     for kind in [Kind::ApacheFtpServer, Kind::ProFtpd] {
         let server = Server::start(kind);

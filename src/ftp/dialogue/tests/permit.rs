@@ -45,10 +45,12 @@ fn a_list_of_commands_holds_in_every_spelling_and_leaves_what_a_session_is_made_
         commands.permit(&Command::parse(line.as_bytes()).unwrap())
     };
     let without = Commands::Without(verbs(&["DELE", "RMD", "SITE"]));
-    for denied in ["DELE f", "dele f", "DeLe\tf", "XRMD d", "site chmod 600 f", "\u{ff}DELE"] {
-        assert_eq!(permits(&without, denied), denied.starts_with('\u{ff}'), "{denied}");
+    for denied in
+        ["DELE f", "dele f", "DeLe\tf", "XRMD d", "XDELE f", "site chmod 600 f", "  DELE f"]
+    {
+        assert!(!permits(&without, denied), "{denied}");
     }
-    assert!(!permits(&without, "  DELE f") && permits(&without, "DELETE f"));
+    assert!(permits(&without, "DELETE f") && permits(&without, "XCUP"));
     let only = Commands::Only(verbs(&["STOR", "CWD"]));
     for line in
         ["STOR f", "XCWD d", "USER a", "PASS b", "QUIT", "PASV", "TYPE I", "REST 3", "AUTH TLS"]
