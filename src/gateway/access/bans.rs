@@ -65,7 +65,7 @@ impl Bans {
     /// A login of this client was refused.
     pub(super) fn failed(&self, config: &config::Bans, client: IpAddr, now: Instant) -> Penalty {
         if is_exempt(config, client) {
-            return Penalty { delay: Duration::ZERO, banned: false };
+            return Penalty { delay: Duration::ZERO, banned: false, begins: false };
         }
         let (mut records, key) = (self.lock(), key(client));
         if records.len() >= MOST && !records.contains_key(&key) {
@@ -78,12 +78,17 @@ impl Bans {
         }
         record.last = now;
         record.failures = record.failures.saturating_add(1);
-        if record.failures >= config.failures && !record.is_banned(now) {
+        let begins = record.failures >= config.failures && !record.is_banned(now);
+        if begins {
             record.banned_until = Some(now + config.duration);
         }
         let doublings = record.failures.saturating_sub(1).min(16);
         let delay = config.delay.saturating_mul(1 << doublings);
-        Penalty { delay: delay.min(LONGEST_DELAY.max(config.delay)), banned: record.is_banned(now) }
+        Penalty {
+            delay: delay.min(LONGEST_DELAY.max(config.delay)),
+            banned: record.is_banned(now),
+            begins,
+        }
     }
 
     /// Forgets what the clients of a network have done; says whether one of them was banned.
@@ -196,7 +201,7 @@ mod tests {
         at: Instant,
     ) -> [(u64, bool); COUNT] {
         [(); COUNT].map(|()| {
-            let Penalty { delay, banned } = bans.failed(&config(), client, at);
+            let Penalty { delay, banned, .. } = bans.failed(&config(), client, at);
             (delay.as_secs(), banned)
         })
     }

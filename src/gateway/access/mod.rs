@@ -76,6 +76,8 @@ pub(super) struct Penalty {
     pub(super) delay: Duration,
     /// The client is banned.
     pub(super) banned: bool,
+    /// It was not before.
+    pub(super) begins: bool,
 }
 
 // === impl Visitor, Denied ===
@@ -166,10 +168,10 @@ impl Access {
     /// A login was refused.
     pub(super) fn login_failed(&self, rules: &Rules, visitor: Visitor) -> Penalty {
         let Some(bans) = rules.bans() else {
-            return Penalty { delay: Duration::ZERO, banned: false };
+            return Penalty { delay: Duration::ZERO, banned: false, begins: false };
         };
         let penalty = self.inner.bans.failed(bans, visitor.client, Instant::now());
-        if penalty.banned {
+        if penalty.begins {
             self.inner.metrics.banned();
         }
         penalty

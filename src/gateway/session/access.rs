@@ -72,11 +72,11 @@ impl Session {
     /// Keeps a refused login back for as long as its client has deserved.
     pub(super) fn penalise(&mut self) {
         let penalty = self.shared.access.login_failed(&self.settings.access, self.visitor());
-        if penalty.delay.is_zero() {
-            return self.dialogue.handle_penalty_over(penalty.banned);
-        }
         if penalty.banned {
             info!("banned: too many logins from its address were refused");
+        }
+        if penalty.delay.is_zero() {
+            return self.dialogue.handle_penalty_over(penalty.banned);
         }
         self.penalty = Some((Instant::now() + penalty.delay, penalty.banned));
     }

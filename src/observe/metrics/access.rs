@@ -27,8 +27,7 @@ impl Access {
                 &["reason"],
             )?,
             bans: make.gauge("bans", "Client addresses that are banned now.")?,
-            bans_total: make
-                .counter("bans_total", "Refused logins after which their client was banned.")?,
+            bans_total: make.counter("bans_total", "Client addresses that were banned.")?,
             blocks: make.gauges("blocks", "Blocks set by an operator.", &["kind"])?,
             commands_denied: make.counters(
                 "commands_denied_total",
@@ -60,7 +59,7 @@ impl Metrics {
         self.access.logins_denied.with_label_values(&[denial.as_str()]).inc();
     }
 
-    /// A refused login has led to a ban.
+    /// A client was banned.
     pub fn banned(&self) {
         self.access.bans_total.inc();
     }
