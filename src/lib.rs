@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`cli`] | one file per subcommand; the only place that prints |
 //! | `demo` | `ftpgate demo`: endpoints, gateways and a self-test in one process (feature `demo`) |
-//! | [`http`] | health and metrics over HTTP, read-only; the admin API on a Unix socket |
+//! | [`http`] | health, metrics and the status page over HTTP, read-only; the admin API on a Unix socket |
 //! | [`ha`] | the pair: the role of this node, the lease between the nodes, what steers clients to the active one |
 //! | [`gateway`] | listeners, the session driver, the passive port pool, transfers, the relay, drain |
 //! | [`upstream`] | the endpoints behind the gateway: finding, watching, choosing and reaching them |
@@ -17,7 +17,7 @@
 //! | [`dns`] | names and their addresses |
 //! | [`outbound`] | connections to the upstream, from a chosen local address, and the first words on them |
 //! | [`tls`] | one TLS connection without its socket; the certificate of this node; whom it trusts upstream |
-//! | [`observe`] | metrics, the audit log, tracing set-up |
+//! | [`observe`] | metrics, their last hour, recent events, the audit log, tracing set-up |
 //! | [`config`] | the TOML file: its shape, its checks, its error messages |
 //! | [`ftp`] | the protocol without I/O: lines, commands, replies, host-ports, the dialogue |
 //!

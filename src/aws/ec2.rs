@@ -1,4 +1,6 @@
-//! Amazon EC2: the routes of a VPC.
+//! Amazon EC2: the routes of a VPC, and where its endpoints are.
+
+mod endpoints;
 
 use std::collections::BTreeMap;
 use std::iter;
@@ -14,10 +16,12 @@ use super::endpoint::Service;
 use super::refusal::Refusal;
 use super::signed::{Api, Request};
 
+pub use endpoints::EndpointAddress;
+
 const EC2: Service = Service { name: "EC2", prefix: "ec2", global: false };
 const VERSION: &str = "2016-11-15";
 
-/// The routes of the VPCs of this account and region; nothing is asked before the first use.
+/// The VPCs of this account and region; nothing is asked before the first use.
 #[derive(Debug)]
 pub struct Vpc {
     api: Api,

@@ -12,6 +12,7 @@ pub mod route53;
 pub mod s3;
 pub mod secrets;
 mod signed;
+pub mod transfer;
 
 use std::error::Error;
 use std::time::Duration;

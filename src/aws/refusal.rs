@@ -1,7 +1,8 @@
-//! Errors as services tell them, in XML.
+//! Errors as services tell them, in XML or JSON.
 
 use aws_runtime::retries::classifiers::{THROTTLING_ERRORS, TRANSIENT_ERRORS};
 use aws_smithy_xml::decode::{Document, try_data};
+use serde::Deserialize;
 
 use super::endpoint::Service;
 use super::{AwsError, plain};
@@ -22,10 +23,24 @@ pub(super) struct Refusal {
     pub(super) message: String,
 }
 
+/// An error of the JSON protocols.
+#[derive(Debug, Deserialize)]
+struct Told {
+    #[serde(rename = "__type")]
+    code: String,
+    #[serde(default, rename = "message", alias = "Message")]
+    message: String,
+}
+
 impl Refusal {
     /// Reads an answer of that status. Each protocol wraps its errors in another way, but all have
     /// a code and a message somewhere.
     pub(super) fn of(service: Service, status: u16, answer: &str) -> Self {
+        if let Ok(told) = serde_json::from_str::<Told>(answer) {
+            // A namespace may stand before it.
+            let code = told.code.rsplit('#').next().map(plain).unwrap_or_default();
+            return Self { service: service.name, status, code, message: told.message };
+        }
         let (mut code, mut message) = (None, None);
         let mut document = Document::new(answer);
         while let Some(element) = document.next_start_element() {

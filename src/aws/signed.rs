@@ -54,6 +54,8 @@ pub(super) struct Request {
     /// With the query, encoded.
     path: String,
     content_type: Option<&'static str>,
+    /// `X-Amz-Target`, the operation, where it is not in the body.
+    target: Option<&'static str>,
     body: String,
 }
 
@@ -96,18 +98,24 @@ fn unreachable(service: Service, cause: String) -> AwsError {
 impl Request {
     /// GET, of a path with its query.
     pub(super) fn get(path: String) -> Self {
-        Self { method: "GET", path, content_type: None, body: String::new() }
+        Self { method: "GET", path, content_type: None, target: None, body: String::new() }
     }
 
     /// POST of XML.
     pub(super) fn xml(path: String, body: String) -> Self {
-        Self { method: "POST", path, content_type: Some("application/xml"), body }
+        Self { method: "POST", path, content_type: Some("application/xml"), target: None, body }
     }
 
     /// POST of a form, as the Query protocols have it.
     pub(super) fn form(body: String) -> Self {
         let content_type = Some("application/x-www-form-urlencoded; charset=utf-8");
-        Self { method: "POST", path: "/".into(), content_type, body }
+        Self { method: "POST", path: "/".into(), content_type, target: None, body }
+    }
+
+    /// POST of JSON, as the JSON 1.1 protocol has it; `target` is the operation.
+    pub(super) fn json(target: &'static str, body: String) -> Self {
+        let content_type = Some("application/x-amz-json-1.1");
+        Self { method: "POST", path: "/".into(), content_type, target: Some(target), body }
     }
 
     #[cfg(test)]
@@ -195,15 +203,17 @@ impl Caller {
             .into();
         let url = format!("{}{}", self.endpoint.url, request.path);
         let content_type = request.content_type.map(|value| ("content-type", value));
+        let target = request.target.map(|value| ("x-amz-target", value));
+        let headers = || content_type.into_iter().chain(target);
         let body = SignableBody::Bytes(request.body.as_bytes());
-        let signable = SignableRequest::new(request.method, &*url, content_type.into_iter(), body)
+        let signable = SignableRequest::new(request.method, &*url, headers(), body)
             .map_err(|error| innermost(&error))?;
         let signed = sign(signable, &parameters).map_err(|error| innermost(&error))?;
         let mut built = hyper::Request::builder()
             .method(request.method)
             .uri(&*url)
             .header("user-agent", USER_AGENT);
-        if let Some((name, value)) = content_type {
+        for (name, value) in headers() {
             built = built.header(name, value);
         }
         let mut built = built.body(SdkBody::from(&*request.body)).map_err(|e| e.to_string())?;

@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// Control port of gateways and endpoints.
     #[arg(long, default_value_t = Options::default().port)]
     port: u16,
-    /// Port of health and metrics.
+    /// Port of the status page, health and metrics.
     #[arg(long, default_value_t = Options::default().http_port, value_name = "PORT")]
     http_port: u16,
     /// Passive ports of each gateway.
@@ -52,7 +52,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         passive_ports: arguments.passive_ports,
     };
     // The gateways' warnings; what else they log would hide what is told here.
-    log::init(&Log { level: "ftpgate=warn".into(), format: LogFormat::Text });
+    log::init(&Log { level: "ftpgate=warn".into(), format: LogFormat::Text })?;
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     // Whoever reads this may have seen enough and closed the pipe: no reason to stop.
     let mut tell = |event| drop(std::io::stdout().write_all(text(event).as_bytes()));
@@ -88,7 +88,7 @@ fn overview_text(overview: &Overview) -> String {
     for zone in &overview.zones {
         let _ = writeln!(
             text,
-            "  {}  ftp://{}  prefers the endpoint {}; http://{}",
+            "  {}  ftp://{}  prefers the endpoint {}; status page http://{}/",
             zone.gateway, zone.control, zone.endpoint, zone.http
         );
     }

@@ -7,6 +7,7 @@ mod completions;
 #[cfg(feature = "demo")]
 mod demo;
 mod endpoints;
+mod init;
 mod node;
 mod output;
 mod probe;
@@ -47,6 +48,9 @@ enum Command {
     Serve(ConfigFile),
     /// Say whether a configuration file will do, and if not, what to change.
     Check(ConfigFile),
+    /// Write a configuration file, from flags or by asking.
+    #[command(after_help = init::EXAMPLES)]
+    Init(init::Arguments),
     /// Show the role of a node and why, its pair and its endpoints.
     #[command(after_help = EXIT_CODES)]
     Status(status::Arguments),
@@ -107,6 +111,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(file) => serve::serve(&file.config),
         Command::Check(file) => check::check(&file.config),
+        Command::Init(arguments) => init::init(arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Sessions(arguments) => sessions::sessions(&arguments),
         Command::Endpoints(arguments) => endpoints::endpoints(&arguments),

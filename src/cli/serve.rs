@@ -27,10 +27,7 @@ const OWN_DESCRIPTORS: u64 = 128;
 const SESSION_DESCRIPTORS: u64 = 6;
 
 /// Serves until SIGTERM or SIGINT, drains, and says how it went by its exit code.
-#[expect(
-    clippy::print_stderr,
-    reason = "a configuration that cannot be read says nothing about the log"
-)]
+#[expect(clippy::print_stderr, reason = "there is no log yet")]
 pub(super) fn serve(path: &Path) -> ExitCode {
     let config = match Config::load(path) {
         Ok(config) => config,
@@ -39,7 +36,15 @@ pub(super) fn serve(path: &Path) -> ExitCode {
             return ExitCode::from(EX_CONFIG);
         }
     };
-    let log = log::init(&config.log);
+    let log = match log::init(&config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!(
+                "no journal to log to ({error}): run under systemd, or write log.format = \"text\""
+            );
+            return ExitCode::FAILURE;
+        }
+    };
     raise_descriptor_limit(config.limits.sessions);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -85,8 +90,8 @@ async fn run(path: &Path, config: Config, log: LogLevel) -> anyhow::Result<()> {
     reload_on_signal(reload.clone())?;
     if let Some(config) = &config.http {
         let listener = listen_http(config.address).await?;
-        let (health, pair) = (gateway.health(), pair.clone());
-        tokio::spawn(http::serve(listener, metrics, health, pair, closed.clone()));
+        let node = http::Node::new(config, &gateway, pair.clone(), metrics);
+        tokio::spawn(http::serve(listener, node, closed.clone()));
     }
     if let Some(config) = &config.admin {
         serve_admin(config, admin::Node::new(&gateway, pair.clone(), reload), closed.clone());

@@ -183,11 +183,13 @@ pub enum AuditFormat {
     Xferlog,
 }
 
-/// `[http]`: health and metrics, read-only.
+/// `[http]`: health, metrics and the status page, read-only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Http {
     /// Address and port; port 0 takes a free one.
     pub address: SocketAddr,
+    /// Whether there is the status page, which names users and files.
+    pub page: bool,
 }
 
 /// `[log]`.
@@ -202,6 +204,8 @@ pub struct Log {
 /// The shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
+    /// Fields of systemd's journal.
+    Journald,
     /// One JSON object.
     Json,
     /// For people.

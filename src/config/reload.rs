@@ -27,11 +27,9 @@ impl Config {
             active: new.active.clone(),
             access: new.access.clone(),
             upstream: Upstream {
-                passive_ports: new.upstream.passive_ports.clone(),
-                passive_host: new.upstream.passive_host,
-                resume: new.upstream.resume,
-                lost_after: new.upstream.lost_after,
-                ..self.upstream.clone()
+                source_addresses: self.upstream.source_addresses.clone(),
+                tls: self.upstream.tls.clone(),
+                ..new.upstream.clone()
             },
             timeouts: new.timeouts.clone(),
             limits: new.limits.clone(),

@@ -43,6 +43,14 @@ impl ConfigError {
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }
+
+    /// The first fault in one line, for who has no file yet.
+    pub fn brief(&self) -> String {
+        self.faults.first().map_or_else(String::new, |fault| match &fault.hint {
+            Some(hint) => format!("{}: {hint}", fault.message),
+            None => fault.message.clone(),
+        })
+    }
 }
 
 impl fmt::Display for ConfigError {

@@ -148,7 +148,7 @@ fn each_mistake_names_its_file_line_key_and_remedy() {
         ),
         (
             "[log]\nformat = \"xml\"\n",
-            "error: unknown variant `xml`, expected `json` or `text`\n --> ftpgate.toml:2, key log.format\n  |\n2 | format = \"xml\"\n  |          ^^^^^\nhint: write one of: json, text\n",
+            "error: unknown variant `xml`, expected one of `journald`, `json`, `text`\n --> ftpgate.toml:2, key log.format\n  |\n2 | format = \"xml\"\n  |          ^^^^^\nhint: write one of: journald, json, text\n",
         ),
         (
             "[log]\nlevel = \"inof\"\n",
@@ -335,6 +335,7 @@ fn a_change_that_takes_a_restart_is_known_from_one_that_does_not() {
             "[log]\nformat = \"json\"\nlevel = \"debug\"\n[http]\nenabled = false\n",
             &["http", "log"],
         ),
+        ("", "[[upstream.endpoint]]\naddress = \"ftp.internal\"\n", &[]),
         ("", certificate, &["tls"]),
         ("", tls, &["listener", "tls"]),
         (tls, "", &["tls"]),
@@ -348,9 +349,10 @@ fn a_change_that_takes_a_restart_is_known_from_one_that_does_not() {
         assert_eq!(taken.taking_up(&new), taken, "all that can be taken up was");
     }
     let now = Config::parse(ENDPOINT, "now").unwrap();
-    for (key, expected) in
-        [("resume = false", &[][..]), ("choice = \"source-hash\"", &["upstream"])]
-    {
+    for (key, expected) in [
+        ("choice = \"source-hash\"", &[][..]),
+        ("[upstream.tls]\nmode = \"explicit\"", &["upstream"]),
+    ] {
         let new = Config::parse(&format!("[upstream]\n{key}\n{ENDPOINT}"), "new").unwrap();
         assert_eq!(now.taking_up(&new).differences(&new), expected, "{key}");
     }

@@ -75,6 +75,13 @@ pub enum EndpointAddress {
     },
 }
 
+impl EndpointAddress {
+    /// Whether it is to be resolved.
+    pub fn is_name(&self) -> bool {
+        matches!(self, Self::Name { .. })
+    }
+}
+
 impl std::fmt::Display for EndpointAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

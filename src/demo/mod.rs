@@ -35,7 +35,7 @@ pub struct Options {
     pub directory: Option<PathBuf>,
     /// The control port of gateways and endpoints; 0 takes a free one for each.
     pub port: u16,
-    /// The port of health and metrics; 0 takes a free one for each gateway.
+    /// The port of the status page, health and metrics; 0 takes a free one for each gateway.
     pub http_port: u16,
     /// The passive ports of each gateway, on its own address.
     pub passive_ports: RangeInclusive<u16>,

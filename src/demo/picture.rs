@@ -124,13 +124,14 @@ impl RunningGateway {
             anyhow!("cannot start {name}: {error}; try --port or --passive-ports")
         })?;
         let control = *gateway.addresses().first().context("a gateway without an address")?;
-        let address = config.http.as_ref().context("a gateway without health and metrics")?.address;
+        let shown = config.http.as_ref().context("a gateway without health and metrics")?;
+        let address = shown.address;
         let listener = TcpListener::bind(address).await.map_err(|error| {
             anyhow!("cannot serve the metrics of {name} on {address}: {error}; try --http-port")
         })?;
         let http = listener.local_addr()?;
-        let health = gateway.health();
         let pair = Pair::new(&config, &gateway, metrics.clone())?;
+        let node = http::Node::new(shown, &gateway, pair.clone(), metrics);
         pair.run(&TaskTracker::new(), &token);
         Ok(Self {
             zone,
@@ -139,7 +140,7 @@ impl RunningGateway {
             http,
             audit,
             gateway_task: tokio::spawn(gateway.run(token.clone())),
-            http_task: tokio::spawn(http::serve(listener, metrics, health, pair, token)),
+            http_task: tokio::spawn(http::serve(listener, node, token)),
         })
     }
 }

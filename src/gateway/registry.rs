@@ -19,6 +19,7 @@ use super::access::Target;
 use super::relay::Progress;
 use crate::ftp::Direction;
 use crate::ftp::dialogue::{Dialogue, InFlight};
+use crate::observe::history::Moved;
 
 /// Bytes of a user's name that are kept: no real one is longer, and a client may send 4 KiB.
 const USER: usize = 256;
@@ -85,6 +86,8 @@ pub struct TransferStatus {
     pub direction: &'static str,
     /// Bytes that have reached their receiver's socket so far.
     pub bytes: u64,
+    /// How many there will be, if the client has said so.
+    pub size: Option<u64>,
     /// When its command went upstream.
     #[serde(serialize_with = "rfc3339")]
     pub since: SystemTime,
@@ -133,6 +136,7 @@ struct Current {
     verb: &'static str,
     path: Box<[u8]>,
     direction: Direction,
+    size: Option<u64>,
     since: SystemTime,
     ascii: bool,
     private: bool,
@@ -156,6 +160,32 @@ impl Sessions {
         let entries: Vec<_> = self.lock().values().cloned().collect();
         let transfers = entries.iter().filter(|entry| lock(&entry.news).transfer.is_some());
         (entries.len(), transfers.count())
+    }
+
+    /// Up to `limit` of them, those with a transfer before those without, and otherwise as in
+    /// [`Sessions::list`]: what somebody looks at every second, however many there are.
+    pub fn busiest(&self, limit: usize) -> Vec<SessionStatus> {
+        let mut entries: Vec<_> = self.lock().values().cloned().collect();
+        entries.sort_by_cached_key(|entry| (lock(&entry.news).transfer.is_none(), entry.id));
+        entries.truncate(limit);
+        entries.iter().map(|entry| entry.status()).collect()
+    }
+
+    /// Bytes that running transfers have moved so far.
+    pub fn moving(&self) -> Moved {
+        let entries: Vec<_> = self.lock().values().cloned().collect();
+        let mut moved = Moved::default();
+        for entry in entries {
+            if let Some(current) = &lock(&entry.news).transfer {
+                match current.direction {
+                    Direction::Upload => moved.up += current.progress.delivered(),
+                    Direction::Download | Direction::Listing => {
+                        moved.down += current.progress.delivered();
+                    }
+                }
+            }
+        }
+        moved
     }
 
     /// Whether it is in the list.
@@ -260,11 +290,13 @@ impl Listed {
 
     /// A transfer begins.
     pub(super) fn begin_transfer(&self, transfer: InFlight<'_>, progress: &Arc<Progress>) {
-        let InFlight { verb, path, direction, ascii, private } = transfer;
+        let InFlight { verb, path, direction, ascii, private, announced } = transfer;
         let current = Box::new(Current {
             verb: verb.as_str(),
             path: path.into(),
             direction,
+            // Line ends that are translated change it.
+            size: announced.filter(|_| !ascii),
             since: SystemTime::now(),
             ascii,
             private,
@@ -306,6 +338,7 @@ impl Entry {
             path: String::from_utf8_lossy(&current.path).into_owned(),
             direction: current.direction.as_str(),
             bytes: current.progress.delivered(),
+            size: current.size,
             since: current.since,
             ascii: current.ascii,
             tls: current.private,
@@ -376,17 +409,49 @@ mod tests {
         let session = enter(&sessions, 1);
         let progress = Arc::<Progress>::default();
         let (verb, direction) = (Verb::Stor, Direction::Upload);
-        let transfer =
-            InFlight { verb, path: b"a\x1b\xff", direction, ascii: true, private: false };
+        let transfer = InFlight {
+            verb,
+            path: b"a\x1b\xff",
+            direction,
+            ascii: false,
+            private: false,
+            announced: Some(9),
+        };
         session.begin_transfer(transfer, &progress);
         assert_eq!(sessions.count(), (1, 1));
         let running = sessions.list().remove(0);
         assert_eq!(running.state, SessionState::Transfer);
-        assert_eq!(running.transfer.unwrap().path, "a\u{1b}\u{fffd}");
+        let transfer = running.transfer.unwrap();
+        assert_eq!((&*transfer.path, transfer.size), ("a\u{1b}\u{fffd}", Some(9)));
         session.end_transfer(7, true);
         session.end_transfer(3, false);
         let ended = sessions.list().remove(0);
         assert_eq!((ended.files, ended.bytes, ended.transfer), (1, 10, None));
+    }
+
+    #[test]
+    fn those_that_transfer_come_first_and_there_are_no_more_than_wanted() {
+        let sessions = Sessions::default();
+        let all: Vec<_> = (1..=5).map(|id| enter(&sessions, id)).collect();
+        let progress = Arc::<Progress>::default();
+        for (session, verb) in [(3, Verb::Stor), (1, Verb::Retr)] {
+            let direction = verb.direction().unwrap();
+            let transfer = InFlight {
+                verb,
+                path: b"a",
+                direction,
+                ascii: false,
+                private: false,
+                announced: None,
+            };
+            all[session].begin_transfer(transfer, &progress);
+        }
+        let busiest = |limit| -> Vec<_> {
+            sessions.busiest(limit).iter().map(|session| session.id).collect()
+        };
+        assert_eq!(busiest(3), [2, 4, 1]);
+        assert_eq!(busiest(9), [2, 4, 1, 3, 5]);
+        assert_eq!(sessions.moving(), Moved::default());
     }
 
     #[tokio::test]

@@ -13,8 +13,10 @@ use tracing::{info, warn};
 use super::Shared;
 use super::settings::Settings;
 use crate::config::{Config, ConfigError};
+use crate::observe::events::{About, Tone};
 use crate::observe::log::LogLevel;
 use crate::tls::{Acceptor, CertificateError};
+use crate::upstream::ResolverError;
 
 /// Takes up a changed configuration; clones share it.
 #[derive(Debug, Clone)]
@@ -49,6 +51,9 @@ pub enum ReloadError {
     /// The certificate that it names.
     #[error("{0}; nothing has changed")]
     Certificate(#[from] CertificateError),
+    /// Names of endpoints, where there were none before.
+    #[error("{0}; nothing has changed")]
+    Resolver(#[from] ResolverError),
 }
 
 // === impl Reload ===
@@ -67,6 +72,13 @@ impl Reload {
     pub fn run(&self) -> Result<Reloaded, ReloadError> {
         let result = self.inner.run();
         self.inner.shared.metrics.config_reload(result.is_ok());
+        let told = result
+            .as_ref()
+            .map_or("the configuration cannot be taken up: `ftpgate check` says why", |reloaded| {
+                &reloaded.done
+            });
+        let events = self.inner.shared.metrics.events();
+        events.changed(About::Configuration, Tone::of(result.is_ok()), told);
         match &result {
             Ok(Reloaded { needs_restart, .. }) if needs_restart.is_empty() => {
                 info!("the configuration is taken up");
@@ -91,6 +103,7 @@ impl Inner {
         let certificate = new.tls.as_ref().map(Acceptor::load).transpose()?;
         let taken = current.taking_up(&new);
         let needs_restart = taken.differences(&new);
+        self.shared.upstream.take_up(&taken.upstream)?;
 
         if let (Some(acceptor), Some(certificate)) = (&self.shared.tls, &certificate) {
             acceptor.replace(certificate);

@@ -39,6 +39,7 @@ use tracing::info;
 use crate::config::{self, Config, HaMode};
 use crate::dns::{Names, ResolverError};
 use crate::gateway::{Gateway, Health, Intake};
+use crate::observe::events::{About, Tone};
 use crate::observe::metrics::{Metrics, NodeInfo};
 use lease::protocol::{Candidacy, State};
 use lease::{Keeper, Wish};
@@ -314,6 +315,9 @@ impl Inner {
         if role != before {
             info!(from = before.as_str(), to = role.as_str(), reason, "role");
             self.metrics.role(role.as_str(), &Role::ALL.map(Role::as_str));
+            let tone = if role == Role::Active { Tone::Good } else { Tone::Plain };
+            let text = format!("{}: {reason}", role.as_str());
+            self.metrics.events().changed(About::Role, tone, &text);
         }
         self.role.send_if_modified(|decided| {
             let active_until = match (before, role) {

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::config::{Dns, Family};
 use crate::dns::{Found, Names, is_ours};
+use crate::observe::events::{About, Tone};
 use crate::observe::metrics::Metrics;
 
 /// A name server is asked at most so often, and at least.
@@ -64,6 +65,9 @@ impl Follower {
             }
             if view.addresses != before.addresses {
                 info!(name, addresses = ?view.addresses, here = view.here, "clients are sent elsewhere now");
+                let whose = if view.here { "this node" } else { "another node" };
+                let text = format!("{name} names {whose} now: {:?}", view.addresses);
+                self.metrics.events().changed(About::Steering, Tone::Plain, &text);
             }
             self.metrics.clients_sent_here(view.here);
             self.view.send_replace(view);

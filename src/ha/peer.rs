@@ -14,6 +14,7 @@ use super::ask::ask;
 use super::clock;
 use super::lease::protocol::Moment;
 use super::role::Role;
+use crate::observe::events::{About, Tone};
 use crate::observe::metrics::Metrics;
 
 /// From one question to the next.
@@ -117,8 +118,15 @@ pub(super) async fn follow(address: SocketAddr, view: watch::Sender<View>, metri
         let now = clock::now();
         let before = view.borrow().trouble.clone();
         match (&answer, before) {
-            (Ok(_), Some(_)) => info!(peer = %address, "the peer answers again"),
-            (Err(why), None) => warn!(peer = %address, %why, "the peer does not answer"),
+            (Ok(_), Some(_)) => {
+                info!(peer = %address, "the peer answers again");
+                metrics.events().changed(About::Peer, Tone::Good, "the peer answers again");
+            }
+            (Err(why), None) => {
+                warn!(peer = %address, %why, "the peer does not answer");
+                let text = format!("the peer does not answer: {why}");
+                metrics.events().changed(About::Peer, Tone::Bad, &text);
+            }
             (Ok(_), None) | (Err(_), Some(_)) => {}
         }
         view.send_modify(|view| match answer {

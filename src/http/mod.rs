@@ -1,4 +1,5 @@
-//! Health and metrics over HTTP, read-only; what changes something goes over [`admin`]'s socket.
+//! Health, metrics and the status page over HTTP, read-only; what changes something goes over
+//! [`admin`]'s socket.
 //!
 //! | route | answer |
 //! |---|---|
@@ -6,10 +7,12 @@
 //! | `GET /readyz` | 200 if this node can serve and is not leaving, else 503; JSON with each check, endpoint and the pair |
 //! | `GET /activez` | 200 if it is ready and active, else 503; JSON with the role and its reason |
 //! | `GET /metrics` | the Prometheus text format |
+//! | `GET /`, `GET /events` | the status page, unless `http.page` is false |
 
 pub mod admin;
+mod page;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::State;
@@ -22,20 +25,32 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::gateway::{Check, Health};
+use crate::config::Http;
+use crate::gateway::{Check, Gateway, Health, Sessions};
 use crate::ha::role::Role;
 use crate::ha::{Pair, Status};
 use crate::observe::metrics::Metrics;
 use crate::upstream::EndpointStatus;
+use page::Page;
 
 /// How long open answers may take once the node has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-#[derive(Clone)]
-struct Node {
+/// What is shown over HTTP.
+#[derive(Debug, Clone)]
+pub struct Node {
     metrics: Metrics,
     health: Health,
     pair: Pair,
+    page: Option<Page>,
+}
+
+impl Node {
+    /// A node that has just started.
+    pub fn new(config: &Http, gateway: &Gateway, pair: Pair, metrics: Metrics) -> Self {
+        let page = config.page.then(|| Page::new(gateway, pair.clone(), metrics.clone()));
+        Self { metrics, health: gateway.health(), pair, page }
+    }
 }
 
 /// What a node says of itself.
@@ -48,20 +63,42 @@ struct Report {
     pair: Status,
 }
 
+/// What a node says of itself to who may ask more.
+#[derive(Serialize)]
+struct FullReport {
+    version: &'static str,
+    since: String,
+    /// How many there are.
+    sessions: usize,
+    transfers: usize,
+    #[serde(flatten)]
+    report: Report,
+}
+
+impl FullReport {
+    fn new(health: &Health, pair: &Pair, sessions: &Sessions, since: SystemTime) -> Self {
+        let (sessions, transfers) = sessions.count();
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            since: humantime::format_rfc3339_millis(since).to_string(),
+            sessions,
+            transfers,
+            report: report(health, pair),
+        }
+    }
+}
+
 /// Serves until `shutdown` is cancelled.
-pub async fn serve(
-    listener: TcpListener,
-    metrics: Metrics,
-    health: Health,
-    pair: Pair,
-    shutdown: CancellationToken,
-) {
-    let router = Router::new()
+pub async fn serve(listener: TcpListener, node: Node, shutdown: CancellationToken) {
+    let mut router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/activez", get(activez))
         .route("/metrics", get(render_metrics))
-        .with_state(Node { metrics, health, pair });
+        .with_state(node.clone());
+    if let Some(page) = &node.page {
+        router = router.merge(page.router(&shutdown));
+    }
     let stopped = shutdown.clone();
     let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
     let grace = async {
@@ -69,9 +106,16 @@ pub async fn serve(
         // A client that keeps its connection open must not keep the node.
         let _ = timeout(LAST_ANSWERS, std::future::pending::<()>()).await;
     };
+    let page = async {
+        match &node.page {
+            Some(page) => page.run().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         result = server.into_future() => if let Err(error) = result { error!(%error, "the HTTP server ended") },
         () = grace => {}
+        () = page => {}
     }
 }
 

@@ -99,6 +99,7 @@ impl AuditLog {
 
     /// Records one transfer; never blocks. A full queue drops the line and counts it.
     pub fn record(&self, record: Record) {
+        self.metrics.events().transfer_ended(&record);
         if let Some(queue) = &self.queue
             && queue.try_send(Message::Record(Box::new(record))).is_err()
         {

@@ -10,16 +10,28 @@ use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::{Log, LogFormat};
 
-/// Sends this process's log to standard error. Call it once; a second call changes nothing.
-pub fn init(config: &Log) -> LogLevel {
+/// What the names of its fields in the journal begin with.
+const JOURNAL_PREFIX: &str = "FTPGATE";
+
+/// Sends this process's log to standard error or the journal. Call it once; a second call changes
+/// nothing.
+///
+/// # Errors
+///
+/// If it shall go to the journal, and there is none.
+pub fn init(config: &Log) -> io::Result<LogLevel> {
     let (filter, handle) = reload::Layer::new(filter(&config.level));
     let registry = tracing_subscriber::registry().with(filter).with(filter_fn(tells_no_secret));
     let text = fmt::layer().with_writer(io::stderr).with_target(false);
     let _ = match config.format {
+        LogFormat::Journald => {
+            let journal = tracing_journald::layer()?;
+            registry.with(journal.with_field_prefix(Some(JOURNAL_PREFIX.into()))).try_init()
+        }
         LogFormat::Json => registry.with(text.json().flatten_event(true)).try_init(),
         LogFormat::Text => registry.with(text.with_ansi(io::stderr().is_terminal())).try_init(),
     };
-    LogLevel(handle)
+    Ok(LogLevel(handle))
 }
 
 /// What changes the level of the log.

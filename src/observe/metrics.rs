@@ -5,6 +5,7 @@
 //! with it.
 
 mod access;
+mod counts;
 mod labels;
 mod maker;
 mod pair;
@@ -21,6 +22,7 @@ use prometheus::{
 
 use crate::ftp::dialogue::{CallbackRefusal, DataFailure, Outcome};
 use crate::ftp::{Direction, SessionEnd};
+use crate::observe::events::Events;
 
 use access::Access;
 pub use labels::{ConnectResult, Connection, Denial, HeaderRefusal, LeaseResult, Refusal, Stage};
@@ -75,6 +77,7 @@ pub struct Metrics {
     access: Access,
     pair: Pair,
     settings: Settings,
+    events: Events,
 }
 
 // === impl Metrics ===
@@ -224,6 +227,7 @@ impl Metrics {
             access: Access::new(&make)?,
             pair: Pair::new(&make)?,
             settings: Settings::new(&make)?,
+            events: Events::default(),
             registry: make.registry,
         };
         metrics.show_zeroes();
@@ -280,6 +284,12 @@ impl Metrics {
         self.pair.show_zeroes();
     }
 
+    /// What has happened of late. It goes the way of the counts, since whoever counts a change has
+    /// it to tell.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// The text exposition format, version 0.0.4.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::new();
@@ -305,6 +315,7 @@ impl Metrics {
     /// A client got 421.
     pub fn session_refused(&self, reason: Refusal) {
         self.sessions_refused.with_label_values(&[reason.as_str()]).inc();
+        self.events.refused(reason);
     }
 
     /// A session whose upstream was lost has gone on, or could not.
@@ -451,6 +462,14 @@ impl Metrics {
             self.dns_lookups.with_label_values(&[name, result]);
         }
         self.dns_lookups.with_label_values(&[name, call_result(good)]).inc();
+    }
+
+    /// A name is no longer an endpoint's: its series go.
+    pub fn name_removed(&self, name: &str) {
+        for result in [true, false].map(call_result) {
+            // It fails only if there was no such series.
+            let _ = self.dns_lookups.remove_label_values(&[name, result]);
+        }
     }
 
     /// A passive port waits for a client, or no longer does.

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::endpoints::{Endpoints, is_usable};
-use crate::config::{Dns, Family, reaches};
+use crate::config::{Dns, EndpointAddress, Family, reaches};
 use crate::dns::{Found, Names, ResolverError, is_ours};
 use crate::observe::metrics::Metrics;
 
@@ -33,13 +33,11 @@ pub(super) struct Discovery {
     metrics: Metrics,
 }
 
-/// One `[[upstream.endpoint]]` with a name.
+/// A name of an `[[upstream.endpoint]]`.
 #[derive(Debug, Clone)]
-pub(super) struct Name {
-    pub(super) entry: usize,
-    pub(super) name: String,
-    pub(super) port: u16,
-    pub(super) zone: Option<Arc<str>>,
+struct Name {
+    name: String,
+    port: u16,
 }
 
 /// What a lookup gave.
@@ -62,8 +60,10 @@ impl Discovery {
         Ok(Self { names: Names::new(dns)?, dns: dns.clone(), listeners, metrics })
     }
 
-    /// Keeps one name's endpoints up to date, for ever.
-    pub(super) async fn follow(self, name: Name, endpoints: Arc<Endpoints>) {
+    /// Keeps the endpoints of an entry up to date, for ever, if it is a name.
+    pub(super) async fn follow(self, entry: EndpointAddress, endpoints: Arc<Endpoints>) {
+        let EndpointAddress::Name { name, port } = &entry else { return };
+        let name = Name { name: name.clone(), port: *port };
         let mut known = Known::default();
         let mut failures = 0;
         loop {
@@ -75,7 +75,7 @@ impl Discovery {
                     }
                     failures = 0;
                     if known != before {
-                        endpoints.set(name.entry, &known.used(&name), name.zone.as_ref());
+                        endpoints.set(&entry, &known.used(&name));
                     }
                     ttl.clamp(self.dns.min_ttl, self.dns.max_ttl)
                 }

@@ -14,8 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::choice::Candidate;
+use super::discovery::zone_of;
 use super::health::{Health, State};
 use super::source::{SourceCount, SourceUse};
+use crate::config::{self, EndpointAddress};
+use crate::observe::events::{About, Tone};
 use crate::observe::metrics::Metrics;
 
 /// What all endpoints are; cheap to take, never changed in place.
@@ -24,10 +27,8 @@ pub(super) type Snapshot = Arc<[Arc<Endpoint>]>;
 /// The table of endpoints.
 #[derive(Debug)]
 pub(super) struct Endpoints {
-    /// The name of each `[[upstream.endpoint]]` that is one, in the order of the configuration.
-    names: Vec<Option<Arc<str>>>,
-    /// What each of them stands for now.
-    sets: Mutex<Vec<Vec<Found>>>,
+    /// The `[[upstream.endpoint]]`s, in the order of the configuration.
+    entries: Mutex<Vec<Entry>>,
     now: watch::Sender<Snapshot>,
     /// The last session of a draining endpoint has ended.
     left: Arc<Notify>,
@@ -36,13 +37,22 @@ pub(super) struct Endpoints {
     metrics: Metrics,
 }
 
-/// An address that an `[[upstream.endpoint]]` stands for.
-#[derive(Debug, Clone)]
+/// An `[[upstream.endpoint]]`.
+#[derive(Debug)]
+struct Entry {
+    address: EndpointAddress,
+    /// If it is a name.
+    name: Option<Arc<str>>,
+    /// If it is known.
+    zone: Option<Arc<str>>,
+    /// What it stands for now.
+    found: Vec<SocketAddr>,
+}
+
+/// An address that entries stand for, and what they say of it.
 struct Found {
     address: SocketAddr,
-    /// Its zone, if that is known.
     zone: Option<Arc<str>>,
-    /// The name that led there, if one did.
     name: Option<Arc<str>>,
 }
 
@@ -53,7 +63,7 @@ pub(super) struct Endpoint {
     known: Mutex<Known>,
     /// Sessions there now; the metric is the count.
     sessions: IntGauge,
-    /// No name resolves to it any more.
+    /// No `[[upstream.endpoint]]` stands for it any more.
     draining: AtomicBool,
     left: Arc<Notify>,
     /// A client has failed there: time to probe.
@@ -67,7 +77,7 @@ pub(super) struct Endpoint {
 #[derive(Debug)]
 struct Known {
     /// Which `[[upstream.endpoint]]` stand for it, or did.
-    entries: Vec<usize>,
+    entries: Vec<EndpointAddress>,
     zone: Option<Arc<str>>,
     name: Option<Arc<str>>,
     health: Health,
@@ -75,6 +85,8 @@ struct Known {
     stages: Vec<(&'static str, Duration)>,
     /// When that was.
     probed: Option<SystemTime>,
+    /// The state that was told last.
+    told: Option<State>,
 }
 
 /// One session's place at an endpoint, and one connection of its source address.
@@ -116,11 +128,10 @@ impl EndpointStatus {
 // === impl Endpoints ===
 
 impl Endpoints {
-    /// A table for these `[[upstream.endpoint]]`, of which some are names; all of them empty.
-    pub(super) fn new(names: Vec<Option<Arc<str>>>, probed: bool, metrics: Metrics) -> Self {
+    /// An empty table.
+    pub(super) fn new(probed: bool, metrics: Metrics) -> Self {
         Self {
-            sets: Mutex::new(vec![Vec::new(); names.len()]),
-            names,
+            entries: Mutex::default(),
             now: watch::Sender::new(Arc::new([])),
             left: Arc::default(),
             probed,
@@ -138,23 +149,49 @@ impl Endpoints {
         self.now.subscribe()
     }
 
-    /// One `[[upstream.endpoint]]` stands for these addresses from now on.
-    pub(super) fn set(&self, entry: usize, addresses: &[SocketAddr], zone: Option<&Arc<str>>) {
-        let mut sets = lock(&self.sets);
-        if let Some(set) = sets.get_mut(entry) {
-            let name = self.names.get(entry).cloned().flatten();
-            let found = |&address| Found { address, zone: zone.cloned(), name: name.clone() };
-            *set = addresses.iter().map(found).collect();
+    /// These are the `[[upstream.endpoint]]`s from now on. A name that was there before still stands
+    /// for what it did.
+    pub(super) fn configure(&self, configured: &[config::Endpoint]) {
+        let mut entries = lock(&self.entries);
+        let old = std::mem::take(&mut *entries);
+        let entry = |config::Endpoint { address, zone }: &config::Endpoint| {
+            let known = old.iter().find(|entry| entry.address == *address);
+            let (name, found) = match address {
+                EndpointAddress::Fixed(address) => (None, vec![*address]),
+                EndpointAddress::Name { name, .. } => {
+                    (Some(name), known.map(|entry| entry.found.clone()).unwrap_or_default())
+                }
+            };
+            let zone = zone.as_deref().or_else(|| zone_of(name?)).map(Arc::from);
+            let name = name.map(|name| Arc::from(name.as_str()));
+            Entry { address: address.clone(), name, zone, found }
+        };
+        *entries = configured.iter().map(entry).collect();
+        self.refresh(&entries);
+    }
+
+    /// An `[[upstream.endpoint]]` stands for these addresses from now on, if it is still there.
+    pub(super) fn set(&self, name: &EndpointAddress, addresses: &[SocketAddr]) {
+        let mut entries = lock(&self.entries);
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.address == *name) {
+            entry.found = addresses.to_vec();
+            self.refresh(&entries);
         }
+    }
+
+    /// Adds and drains endpoints so that they are those that the entries stand for.
+    fn refresh(&self, entries: &[Entry]) {
         // An address may be there under several names, of which one tells its zone.
         let mut wanted: Vec<Found> = Vec::new();
-        for found in sets.iter().flatten() {
-            match wanted.iter_mut().find(|known| known.address == found.address) {
-                Some(known) => {
-                    known.zone = known.zone.take().or_else(|| found.zone.clone());
-                    known.name = known.name.take().or_else(|| found.name.clone());
+        for Entry { zone, name, found, .. } in entries {
+            for &address in found {
+                match wanted.iter_mut().find(|known| known.address == address) {
+                    Some(known) => {
+                        known.zone = known.zone.take().or_else(|| zone.clone());
+                        known.name = known.name.take().or_else(|| name.clone());
+                    }
+                    None => wanted.push(Found { address, zone: zone.clone(), name: name.clone() }),
                 }
-                None => wanted.push(found.clone()),
             }
         }
         let old = self.snapshot();
@@ -169,9 +206,9 @@ impl Endpoints {
                 info!(endpoint = %address, "endpoint is back");
                 endpoint.show();
             }
-            let stands = |set: &Vec<Found>| set.iter().any(|found| found.address == address);
-            let entries = sets.iter().enumerate().filter(|(_, set)| stands(set));
-            endpoint.is_known_as(entries.map(|(entry, _)| entry).collect(), zone, name);
+            let stand = entries.iter().filter(|entry| entry.found.contains(&address));
+            let stand = stand.map(|entry| entry.address.clone()).collect();
+            endpoint.is_known_as(stand, zone, name);
             next.push(endpoint);
         }
         for endpoint in old.iter() {
@@ -197,8 +234,8 @@ impl Endpoints {
     }
 
     fn sweep(&self) {
-        // The lock that keeps `set` from bringing one back meanwhile.
-        let _sets = lock(&self.sets);
+        // The lock that keeps `refresh` from bringing one back meanwhile.
+        let _entries = lock(&self.entries);
         let old = self.snapshot();
         if old.iter().any(|endpoint| endpoint.is_done()) {
             self.publish(old.to_vec());
@@ -231,6 +268,7 @@ impl Endpoint {
             health,
             stages: Vec::new(),
             probed: None,
+            told: None,
         };
         let endpoint = Self {
             address,
@@ -246,7 +284,12 @@ impl Endpoint {
         endpoint
     }
 
-    fn is_known_as(&self, entries: Vec<usize>, zone: Option<Arc<str>>, name: Option<Arc<str>>) {
+    fn is_known_as(
+        &self,
+        entries: Vec<EndpointAddress>,
+        zone: Option<Arc<str>>,
+        name: Option<Arc<str>>,
+    ) {
         let mut known = lock(&self.known);
         known.entries = entries;
         known.zone = zone;
@@ -254,7 +297,7 @@ impl Endpoint {
     }
 
     /// Whether one of these `[[upstream.endpoint]]` stands for it; `None` is all of them.
-    pub(super) fn is_of(&self, entries: Option<&[usize]>) -> bool {
+    pub(super) fn is_of(&self, entries: Option<&[EndpointAddress]>) -> bool {
         entries
             .is_none_or(|entries| lock(&self.known).entries.iter().any(|it| entries.contains(it)))
     }
@@ -288,7 +331,10 @@ impl Endpoint {
     /// Its state now.
     pub(super) fn state(&self) -> (State, Option<String>) {
         if self.is_draining() {
-            return (State::Draining, Some("its name no longer resolves to it".into()));
+            return (
+                State::Draining,
+                Some("no configured name or address stands for it any more".into()),
+            );
         }
         lock(&self.known).health.state(Instant::now())
     }
@@ -312,7 +358,20 @@ impl Endpoint {
             // Its series are gone too.
             return;
         }
-        self.metrics.endpoint_healthy(self.address, self.state().0 == State::Healthy);
+        let (state, reason) = self.state();
+        self.metrics.endpoint_healthy(self.address, state == State::Healthy);
+        let before = lock(&self.known).told.replace(state);
+        // The first one is what it is taken for before anybody has looked.
+        if before.is_some_and(|before| before != state) {
+            let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            let tone = if state == State::Draining {
+                Tone::Plain
+            } else {
+                Tone::of(state == State::Healthy)
+            };
+            let text = format!("{} is {}{why}", self.address, state.as_str());
+            self.metrics.events().changed(About::Endpoint, tone, &text);
+        }
     }
 
     /// What counts when a client is to be sent somewhere; `None` if it is to get nobody.
@@ -400,6 +459,14 @@ mod tests {
         ([10, 2, 3, last], 21).into()
     }
 
+    fn name(name: &str) -> EndpointAddress {
+        EndpointAddress::Name { name: name.into(), port: 21 }
+    }
+
+    fn entry(address: &EndpointAddress, zone: Option<&str>) -> config::Endpoint {
+        config::Endpoint { address: address.clone(), zone: zone.map(Into::into) }
+    }
+
     fn there(endpoints: &Endpoints) -> Vec<String> {
         let show = |endpoint: &Arc<Endpoint>| {
             let status = endpoint.status();
@@ -418,11 +485,11 @@ mod tests {
     #[test]
     fn what_is_no_longer_resolved_drains_and_then_goes() {
         let metrics = Metrics::new().unwrap();
-        let names = vec![Some("ftp.internal".into()), Some("ftp-a.internal".into())];
-        let endpoints = Endpoints::new(names, false, metrics.clone());
-        let zone: Arc<str> = "zone-a".into();
-        endpoints.set(0, &[address(1), address(2)], None);
-        endpoints.set(1, &[address(2)], Some(&zone));
+        let (all, of_a) = (name("ftp.internal"), name("ftp-a.internal"));
+        let endpoints = Endpoints::new(false, metrics.clone());
+        endpoints.configure(&[entry(&all, None), entry(&of_a, Some("zone-a"))]);
+        endpoints.set(&all, &[address(1), address(2)]);
+        endpoints.set(&of_a, &[address(2)]);
         assert_eq!(there(&endpoints), ["10.2.3.1 healthy", "10.2.3.2@zone-a healthy"]);
 
         assert_eq!(endpoints.snapshot()[1].name().as_deref(), Some("ftp.internal"));
@@ -440,16 +507,16 @@ mod tests {
         }
 
         let place = session(&endpoints.snapshot()[0], &metrics);
-        endpoints.set(0, &[address(3)], None);
+        endpoints.set(&all, &[address(3)]);
         assert_eq!(
             there(&endpoints),
             ["10.2.3.3 healthy", "10.2.3.2@zone-a healthy", "10.2.3.1 draining"]
         );
         assert!(endpoints.snapshot()[2].candidate(None).is_none());
         // It may come back with its sessions.
-        endpoints.set(0, &[address(1), address(3)], None);
+        endpoints.set(&all, &[address(1), address(3)]);
         assert_eq!(endpoints.snapshot()[0].status().sessions, 1);
-        endpoints.set(0, &[address(3)], None);
+        endpoints.set(&all, &[address(3)]);
 
         endpoints.sweep();
         assert_eq!(endpoints.snapshot().len(), 3);
@@ -460,6 +527,33 @@ mod tests {
         assert!(gone.is_cancelled());
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
         assert!(!text.contains("10.2.3.1:21"), "its series are gone too:\n{text}");
+    }
+
+    #[test]
+    fn another_configuration_keeps_what_it_shares_with_the_old_one() {
+        let metrics = Metrics::new().unwrap();
+        let endpoints = Endpoints::new(false, metrics.clone());
+        let [old, kept, new] = [1, 2, 3].map(|last| EndpointAddress::Fixed(address(last)));
+        let resolved = name("ftp.internal");
+        endpoints.configure(&[entry(&old, None), entry(&kept, None), entry(&resolved, None)]);
+        endpoints.set(&resolved, &[address(4)]);
+        let _place = session(&endpoints.snapshot()[0], &metrics);
+        let _other = session(&endpoints.snapshot()[1], &metrics);
+        endpoints.configure(&[
+            entry(&new, None),
+            entry(&resolved, Some("zone-b")),
+            entry(&kept, Some("zone-a")),
+        ]);
+        let expected = [
+            "10.2.3.3 healthy",
+            "10.2.3.4@zone-b healthy",
+            "10.2.3.2@zone-a healthy",
+            "10.2.3.1 draining",
+        ];
+        assert_eq!(there(&endpoints), expected);
+        assert_eq!(endpoints.snapshot()[2].status().sessions, 1, "it is the same endpoint");
+        endpoints.set(&name("gone.internal"), &[address(5)]);
+        assert_eq!(there(&endpoints), expected, "a late answer for a name that is gone");
     }
 
     #[test]

@@ -25,16 +25,17 @@ mod source;
 mod zone;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::config::{self, Config, Depth, EndpointAddress};
+use crate::config::{self, Choice, Config, Depth, EndpointAddress};
 pub use crate::dns::ResolverError;
 use crate::ftp::Reply;
 use crate::ftp::reply::Replies;
@@ -44,7 +45,7 @@ use crate::tls::{Connector, TrustError, UpstreamTls};
 use choice::Candidate;
 pub use connect::UpstreamLink;
 use connect::{Failure, Greeted, Limits, greet};
-use discovery::{Discovery, Name, zone_of};
+use discovery::Discovery;
 use endpoints::{Endpoint, Endpoints};
 pub use endpoints::{EndpointStatus, Place};
 pub use health::State;
@@ -67,10 +68,15 @@ pub struct Upstream {
 
 #[derive(Debug)]
 struct Inner {
-    config: config::Upstream,
+    /// Replaced as a whole by a reload.
+    config: watch::Sender<Arc<config::Upstream>>,
     probe: config::Probe,
     prober: Prober,
-    discovery: Option<Discovery>,
+    dns: config::Dns,
+    /// This node's own.
+    listeners: Arc<[SocketAddr]>,
+    /// There once it was needed.
+    discovery: OnceLock<Discovery>,
     endpoints: Arc<Endpoints>,
     sources: Sources,
     zone: Zone,
@@ -132,55 +138,45 @@ impl Upstream {
         listeners: Vec<SocketAddr>,
         metrics: Metrics,
     ) -> Result<Self, UpstreamError> {
-        let entries = &config.upstream.endpoints;
-        let probed = config.probe.depth != Depth::Off;
-        let names = entries.iter().map(|entry| match &entry.address {
-            EndpointAddress::Fixed(_) => None,
-            EndpointAddress::Name { name, .. } => Some(Arc::from(name.as_str())),
-        });
-        let endpoints = Endpoints::new(names.collect(), probed, metrics.clone());
-        let mut has_names = false;
-        for (index, entry) in entries.iter().enumerate() {
-            match entry.address {
-                EndpointAddress::Fixed(address) => {
-                    endpoints.set(index, &[address], entry.zone.as_deref().map(Arc::from).as_ref());
-                }
-                EndpointAddress::Name { .. } => has_names = true,
-            }
-        }
-        let discovery = has_names
-            .then(|| Discovery::new(&config.dns, listeners.into(), metrics.clone()))
-            .transpose()?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                config: config.upstream.clone(),
-                probe: config.probe.clone(),
-                prober: Prober::new(&config.probe, &config.node.name),
-                discovery,
-                endpoints: Arc::new(endpoints),
-                sources: Sources::new(&config.upstream.source_addresses, &metrics)?,
-                zone: Zone::new(&config.node.zone),
-                tls: config.upstream.tls.as_ref().map(Connector::load).transpose()?,
-                handshake: config.timeouts.tls_handshake,
-                reply_size: config.limits.reply_size,
-                metrics,
-            }),
-        })
+        let endpoints = Endpoints::new(config.probe.depth != Depth::Off, metrics.clone());
+        endpoints.configure(&config.upstream.endpoints);
+        let inner = Inner {
+            config: watch::Sender::new(Arc::new(config.upstream.clone())),
+            probe: config.probe.clone(),
+            prober: Prober::new(&config.probe, &config.node.name),
+            dns: config.dns.clone(),
+            listeners: listeners.into(),
+            discovery: OnceLock::new(),
+            endpoints: Arc::new(endpoints),
+            sources: Sources::new(&config.upstream.source_addresses, &metrics)?,
+            zone: Zone::new(&config.node.zone),
+            tls: config.upstream.tls.as_ref().map(Connector::load).transpose()?,
+            handshake: config.timeouts.tls_handshake,
+            reply_size: config.limits.reply_size,
+            metrics,
+        };
+        inner.discover(&config.upstream)?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Other endpoints, another choice and other time-outs from now on. Sessions stay where they
+    /// are, also at an endpoint that is no longer among them.
+    ///
+    /// # Errors
+    ///
+    /// If there is a name now and no resolver can be set up. Nothing has changed.
+    pub fn take_up(&self, config: &config::Upstream) -> Result<(), ResolverError> {
+        self.inner.discover(config)?;
+        self.inner.endpoints.configure(&config.endpoints);
+        self.inner.config.send_replace(Arc::new(config.clone()));
+        Ok(())
     }
 
     /// Resolves names, probes endpoints and forgets what is gone, until `closed`.
     pub fn run(&self, tasks: &TaskTracker, closed: &CancellationToken) {
         let inner = &self.inner;
-        if let Some(discovery) = &inner.discovery {
-            for (entry, endpoint) in inner.config.endpoints.iter().enumerate() {
-                if let EndpointAddress::Name { name, port } = &endpoint.address {
-                    let zone = endpoint.zone.as_deref().or_else(|| zone_of(name)).map(Arc::from);
-                    let name = Name { entry, name: name.clone(), port: *port, zone };
-                    let follow = discovery.clone().follow(name, Arc::clone(&inner.endpoints));
-                    tasks.spawn(closed.clone().run_until_cancelled_owned(follow));
-                }
-            }
-        }
+        let follow = follow_names(Arc::clone(inner), tasks.clone(), closed.clone());
+        tasks.spawn(closed.clone().run_until_cancelled_owned(follow));
         let sweep = Arc::clone(&inner.endpoints).keep_swept();
         tasks.spawn(closed.clone().run_until_cancelled_owned(sweep));
         let learn = Arc::clone(inner);
@@ -202,7 +198,7 @@ impl Upstream {
     pub async fn connect(
         &self,
         client: IpAddr,
-        only: Option<&[usize]>,
+        only: Option<&[EndpointAddress]>,
     ) -> Result<Connected, NoEndpoint> {
         self.connect_avoiding(client, None, only).await
     }
@@ -217,13 +213,13 @@ impl Upstream {
         &self,
         client: IpAddr,
         lost: SocketAddr,
-        only: Option<&[usize]>,
+        only: Option<&[EndpointAddress]>,
     ) -> Result<Connected, NoEndpoint> {
         self.connect_avoiding(client, Some(lost), only).await
     }
 
     /// Whether an endpoint is one of these `[[upstream.endpoint]]`, or all count.
-    pub fn is_among(&self, endpoint: SocketAddr, only: Option<&[usize]>) -> bool {
+    pub fn is_among(&self, endpoint: SocketAddr, only: Option<&[EndpointAddress]>) -> bool {
         let there = self.inner.endpoints.snapshot();
         only.is_none() || there.iter().any(|it| it.address == endpoint && it.is_of(only))
     }
@@ -232,9 +228,10 @@ impl Upstream {
         &self,
         client: IpAddr,
         lost: Option<SocketAddr>,
-        only: Option<&[usize]>,
+        only: Option<&[EndpointAddress]>,
     ) -> Result<Connected, NoEndpoint> {
-        let deadline = Instant::now() + self.inner.config.connect_deadline;
+        let config = Arc::clone(&self.inner.config.borrow());
+        let deadline = Instant::now() + config.connect_deadline;
         let mut endpoints = self.inner.endpoints.watch();
         let come = endpoints.wait_for(|there| there.iter().any(|it| it.is_of(only)));
         if timeout_at(deadline, come).await.is_err() {
@@ -248,11 +245,12 @@ impl Upstream {
                 }
                 sleep_until(until).await;
             }
-            for endpoint in self.in_order(client, lost).into_iter().filter(|it| it.is_of(only)) {
+            let order = self.in_order(config.choice, client, lost);
+            for endpoint in order.into_iter().filter(|it| it.is_of(only)) {
                 if Instant::now() >= deadline {
                     return Err(NoEndpoint);
                 }
-                if let Some(connected) = self.attempt(&endpoint, client, deadline).await {
+                if let Some(connected) = self.attempt(&config, &endpoint, client, deadline).await {
                     return Ok(connected);
                 }
             }
@@ -261,11 +259,16 @@ impl Upstream {
     }
 
     /// The endpoints that this client is to try, the best first and `lost` last.
-    fn in_order(&self, client: IpAddr, lost: Option<SocketAddr>) -> Vec<Arc<Endpoint>> {
+    fn in_order(
+        &self,
+        choice: Choice,
+        client: IpAddr,
+        lost: Option<SocketAddr>,
+    ) -> Vec<Arc<Endpoint>> {
         let (there, zone) = (self.inner.endpoints.snapshot(), self.inner.zone.get());
         let mut candidates: Vec<Candidate> =
             there.iter().filter_map(|endpoint| endpoint.candidate(zone.as_deref())).collect();
-        choice::sort(&mut candidates, self.inner.config.choice, client);
+        choice::sort(&mut candidates, choice, client);
         // Behind those that fail others, even: it has failed this very session.
         candidates.sort_by_key(|candidate| Some(candidate.address) == lost);
         let find = |candidate: &Candidate| {
@@ -277,11 +280,12 @@ impl Upstream {
     /// One endpoint, from the client's source address, or from another if that has no port left.
     async fn attempt(
         &self,
+        config: &config::Upstream,
         endpoint: &Arc<Endpoint>,
         client: IpAddr,
         deadline: Instant,
     ) -> Option<Connected> {
-        let Inner { config, sources, metrics, .. } = &*self.inner;
+        let Inner { sources, metrics, .. } = &*self.inner;
         let limits = Limits {
             connect: config.connect_timeout,
             banner: config.banner_timeout,
@@ -332,5 +336,52 @@ impl Upstream {
     /// This node's availability zone, if it is known.
     pub fn zone(&self) -> Option<String> {
         self.inner.zone.get().map(|zone| zone.to_string())
+    }
+}
+
+impl Inner {
+    /// Sees to it that the names of this configuration can be asked for, if it has some.
+    fn discover(&self, config: &config::Upstream) -> Result<(), ResolverError> {
+        let has_names = config.endpoints.iter().any(|entry| entry.address.is_name());
+        if has_names && self.discovery.get().is_none() {
+            let (listeners, metrics) = (Arc::clone(&self.listeners), self.metrics.clone());
+            let discovery = Discovery::new(&self.dns, listeners, metrics)?;
+            // Whoever was faster has made the same.
+            let _ = self.discovery.set(discovery);
+        }
+        Ok(())
+    }
+}
+
+/// Starts a task for every name that is configured; each ends when its name no longer is.
+async fn follow_names(inner: Arc<Inner>, tasks: TaskTracker, closed: CancellationToken) {
+    let mut configured = inner.config.subscribe();
+    let mut followed: Vec<(EndpointAddress, DropGuard)> = Vec::new();
+    loop {
+        let config = Arc::clone(&configured.borrow_and_update());
+        let names: Vec<_> = (config.endpoints.iter())
+            .map(|entry| &entry.address)
+            .filter(|address| address.is_name())
+            .collect();
+        followed.retain(|(name, _)| {
+            let kept = names.contains(&name);
+            if let (false, EndpointAddress::Name { name, .. }) = (kept, name) {
+                inner.metrics.name_removed(name);
+            }
+            kept
+        });
+        for name in names {
+            let Some(discovery) = inner.discovery.get() else { continue };
+            if followed.iter().any(|(known, _)| known == name) {
+                continue;
+            }
+            let gone = closed.child_token();
+            let follow = discovery.clone().follow(name.clone(), Arc::clone(&inner.endpoints));
+            tasks.spawn(gone.clone().run_until_cancelled_owned(follow));
+            followed.push((name.clone(), gone.drop_guard()));
+        }
+        if configured.changed().await.is_err() {
+            return;
+        }
     }
 }

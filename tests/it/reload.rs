@@ -7,6 +7,7 @@ use std::thread;
 
 use crate::harness::bytes;
 use crate::harness::certificates::Authority;
+use crate::harness::dns::Dns;
 use crate::harness::eventually;
 use crate::harness::ftp::{Ftp, finish};
 use crate::harness::gateway::{Gateway, GatewayOptions};
@@ -98,17 +99,59 @@ fn a_bad_file_changes_nothing_and_is_told_with_its_line_and_remedy() {
 #[test]
 fn what_needs_a_restart_is_told_and_the_rest_is_taken_up() {
     let server = Server::start(Kind::ProFtpd);
-    let gateway = with_limits(&server).start();
+    let gateway = with_limits(&server).set("dns", "timeout = \"2s\"").start();
     rewrite(&gateway, "sessions_per_client = 1", "sessions_per_client = 2");
-    rewrite(&gateway, &format!("address = \"{}\"", server.address), "address = \"127.0.0.1:1\"");
+    rewrite(&gateway, "timeout = \"2s\"", "timeout = \"3s\"");
     let expected =
-        "the configuration is taken up, but for changes in upstream that need a restart\n"
-            .to_owned();
+        "the configuration is taken up, but for changes in dns that need a restart\n".to_owned();
     for _ in 0..2 {
         assert_eq!(reload(&gateway), (Some(0), expected.clone()));
     }
     let _sessions = [0; 2].map(|_| Ftp::login(gateway.address, &server));
     Ftp::knock(gateway.address).reply().expect(&[421]);
+}
+
+#[test]
+fn endpoints_come_and_go_while_sessions_stay_where_they_are() {
+    let [old, new] = [Kind::ProFtpd, Kind::PureFtpd].map(Server::start);
+    let dns = Dns::start();
+    let servers = format!("servers = [\"{}\"]", dns.address);
+    let gateway = Gateway::to(&old).set("dns", &servers).start();
+    let mut session = Ftp::login(gateway.address, &old);
+    rewrite(&gateway, &old.address.to_string(), &new.address.to_string());
+    assert_reloads(&gateway);
+    let shown = |server: &Server, state: &str, sessions: u8| {
+        format!("{} {state} {sessions}", server.address)
+    };
+    let endpoints = || gateway.endpoints().1;
+    assert_eq!(endpoints(), [shown(&new, "healthy", 0), shown(&old, "draining", 1)]);
+    let content = bytes(7, 30_000);
+    let mut other = Ftp::login(gateway.address, &new);
+    for (ftp, server) in [(&mut session, &old), (&mut other, &new)] {
+        ftp.upload("STOR f", &content).expect(&[226]);
+        assert_eq!(server.read("f"), content);
+    }
+    drop(session);
+    eventually("the old endpoint to be forgotten", || {
+        (endpoints() == [shown(&new, "healthy", 1)]).then_some(())
+    });
+
+    // A name, where there was none before.
+    let name = format!("ftp.example.test:{}", old.address.port());
+    dns.set("ftp.example.test", &[old.address.ip()], 60);
+    rewrite(&gateway, &new.address.to_string(), &name);
+    assert_reloads(&gateway);
+    let expected = [shown(&old, "healthy", 0), shown(&new, "draining", 1)];
+    eventually("the name's endpoint", || (endpoints() == expected).then_some(()));
+    Ftp::login(gateway.address, &old).upload("STOR g", &content).expect(&[226]);
+    assert_eq!(old.read("g"), content);
+    let lookups = "ftpgate_dns_lookups_total{name=\"ftp.example.test\",result=\"ok\"}";
+    assert_eq!(gateway.metric(lookups), 1.0);
+    rewrite(&gateway, &name, &old.address.to_string());
+    assert_reloads(&gateway);
+    eventually("the name's series to go", || {
+        (!gateway.get("/metrics").1.contains(lookups)).then_some(())
+    });
 }
 
 #[test]

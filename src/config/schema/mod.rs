@@ -181,6 +181,7 @@ struct Http {
     enabled: bool,
     #[serde(deserialize_with = "address")]
     address: Spanned<SocketAddr>,
+    page: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -194,6 +195,7 @@ struct Log {
 #[derive(Debug, Deserialize, Default, Clone, Copy)]
 #[serde(rename_all = "kebab-case")]
 enum LogFormat {
+    Journald,
     Json,
     #[default]
     Text,
@@ -266,7 +268,11 @@ impl Default for Drain {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { enabled: true, address: Spanned::new(NOWHERE, ([127, 0, 0, 1], 9121).into()) }
+        Self {
+            enabled: true,
+            address: Spanned::new(NOWHERE, ([127, 0, 0, 1], 9121).into()),
+            page: true,
+        }
     }
 }
 
@@ -412,13 +418,14 @@ impl File {
             ha: self.ha.into_config(),
             cloudwatch: self.cloudwatch.map(CloudWatch::into_config),
             admin: self.admin.into_config(),
-            http: self
-                .http
-                .enabled
-                .then(|| super::Http { address: self.http.address.into_inner() }),
+            http: self.http.enabled.then(|| super::Http {
+                address: self.http.address.into_inner(),
+                page: self.http.page,
+            }),
             log: super::Log {
                 level: self.log.level,
                 format: match self.log.format {
+                    LogFormat::Journald => super::LogFormat::Journald,
                     LogFormat::Json => super::LogFormat::Json,
                     LogFormat::Text => super::LogFormat::Text,
                 },

@@ -121,4 +121,6 @@ pub struct InFlight<'a> {
     pub ascii: bool,
     /// Within TLS at the client's end.
     pub private: bool,
+    /// The bytes of an upload that ALLO announced.
+    pub announced: Option<u64>,
 }

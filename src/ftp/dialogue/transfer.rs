@@ -51,8 +51,9 @@ pub(super) enum DataState {
 impl Transfer {
     /// What an operator is told of it.
     pub(super) fn shown(&self, private: bool) -> InFlight<'_> {
-        let Self { verb, path, direction, ascii, .. } = self;
-        InFlight { verb: *verb, path, direction: *direction, ascii: *ascii, private }
+        let Self { verb, path, direction, ascii, announced, .. } = self;
+        let announced = announced.filter(|_| *direction == Direction::Upload);
+        InFlight { verb: *verb, path, direction: *direction, ascii: *ascii, private, announced }
     }
 
     pub(super) fn waiting(&self) -> Waiting {

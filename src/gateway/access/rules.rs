@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::book::{Book, Books, Seat, TransferPlace};
 use super::rate::Rate;
 use super::{Denied, Visitor};
-use crate::config::{self, Config, is_like};
+use crate::config::{self, Config, EndpointAddress, is_like};
 use crate::ftp::Direction;
 use crate::ftp::dialogue::Permit;
 use crate::observe::metrics::Denial;
@@ -25,8 +25,6 @@ pub(in crate::gateway) struct Rules {
 #[derive(Debug)]
 pub(in crate::gateway) struct Rule {
     config: config::Rule,
-    /// Its endpoints, by their place in the configuration.
-    endpoints: Vec<usize>,
     permit: Arc<Permit>,
     book: Arc<Book>,
 }
@@ -46,9 +44,6 @@ pub(super) enum Opening<'a> {
 
 impl Rules {
     pub(super) fn new(config: &Config, books: &Books) -> Self {
-        let place = |endpoint: &config::EndpointAddress| {
-            config.upstream.endpoints.iter().position(|there| there.address == *endpoint)
-        };
         let rule = |(number, rule): (usize, &config::Rule)| {
             let book = books.of(&rule.name);
             if let Some(rate) = rule.upload_rate {
@@ -63,12 +58,7 @@ impl Rules {
                 commands: rule.commands.clone(),
                 limits_transfers: rule.transfers.is_some(),
             };
-            Rule {
-                config: rule.clone(),
-                endpoints: rule.endpoints.iter().filter_map(place).collect(),
-                permit: Arc::new(permit),
-                book,
-            }
+            Rule { config: rule.clone(), permit: Arc::new(permit), book }
         };
         Self {
             rules: config.access.rules.iter().enumerate().map(rule).collect(),
@@ -146,9 +136,10 @@ impl Rule {
         &self.permit
     }
 
-    /// Where they are served: places in the configuration; none for everywhere.
-    pub(in crate::gateway) fn endpoints(&self) -> Option<&[usize]> {
-        (!self.config.endpoints.is_empty()).then_some(&*self.endpoints)
+    /// Where they are served; everywhere if there are none.
+    pub(in crate::gateway) fn endpoints(&self) -> Option<&[EndpointAddress]> {
+        let endpoints = &*self.config.endpoints;
+        (!endpoints.is_empty()).then_some(endpoints)
     }
 
     /// A place for one more transfer.
@@ -247,7 +238,8 @@ mod tests {
             ) + &rule("any", "")),
         );
         let (far, any) = (rules.get(0).unwrap(), rules.get(1).unwrap());
-        assert_eq!((far.endpoints(), any.endpoints()), (Some(&[1][..]), None));
+        let name = EndpointAddress::Name { name: "ftp.internal".into(), port: 21 };
+        assert_eq!((far.endpoints(), any.endpoints()), (Some(&[name][..]), None));
         assert!(far.rate(Direction::Upload).is_some() && far.rate(Direction::Listing).is_none());
         assert!(any.rate(Direction::Upload).is_none() && rules.get(2).is_none());
     }

@@ -19,6 +19,7 @@ use self::protocol::{Candidacy, Content, Lease, Moment, Next, Request, Settings,
 use self::store::{Store, StoreError};
 use super::clock;
 use crate::config;
+use crate::observe::events::{About, Tone};
 use crate::observe::metrics::{LeaseResult, Metrics};
 
 /// What this node knows of the lease.
@@ -139,8 +140,15 @@ impl Keeper {
         match (&before.trouble, &trouble) {
             (None, Some(why)) => {
                 warn!(%why, "the lease in S3 cannot be asked for; roles stay as they are");
+                let text =
+                    format!("the lease in S3 cannot be asked for; roles stay as they are: {why}");
+                self.metrics.events().changed(About::Lease, Tone::Bad, &text);
             }
-            (Some(_), None) => info!("the lease in S3 answers again"),
+            (Some(_), None) => {
+                info!("the lease in S3 answers again");
+                let text = "the lease in S3 answers again";
+                self.metrics.events().changed(About::Lease, Tone::Good, text);
+            }
             (Some(_), Some(_)) | (None, None) => {}
         }
         let view = View {

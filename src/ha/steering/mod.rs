@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use self::record::RecordPointer;
 use self::routes::RoutePointer;
 use crate::config;
+use crate::observe::events::{About, Tone};
 use crate::observe::metrics::Metrics;
 
 /// From the move to the first look, and from each look to the next: 1, 2, 4, 8 and 16 seconds after
@@ -160,9 +161,13 @@ impl Helm {
             // At once, without a look: that is faster.
             let Some(target) = self.move_here(term, pointer, tenancy).await else { return };
             info!(target, "clients are sent here now");
+            let text = format!("clients are sent here now: {target}");
+            self.metrics.events().changed(About::Steering, Tone::Good, &text);
             self.publish(View { here: Some(true), target: Some(target), trouble: None });
             let sight = self.watch(pointer).await;
             warn!(target = sight.target, "clients are sent elsewhere; this node moves them back");
+            let text = format!("clients are sent to {}; this node moves them back", sight.target);
+            self.metrics.events().changed(About::Steering, Tone::Bad, &text);
             self.publish(View { here: Some(false), target: Some(sight.target), trouble: None });
         }
     }
@@ -224,6 +229,8 @@ impl Helm {
         let before = self.view.borrow().clone();
         if before.trouble.is_none() {
             warn!(%why, "{what}");
+            let text = format!("{what}: {why}");
+            self.metrics.events().changed(About::Steering, Tone::Bad, &text);
         }
         self.publish(View { trouble: Some(why), ..before });
     }

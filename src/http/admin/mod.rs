@@ -36,7 +36,7 @@
 //! | `.since`, `.last_command` | times |
 //! | `.state` | `login`, `idle`, `command`, `transfer` |
 //! | `.files`, `.bytes` | files that were moved whole; bytes of all transfers so far, also of listings |
-//! | `.transfer` | what runs now, or null: `verb`, `path`, `direction` (`upload`, `download`, `listing`), `bytes`, `since`, `ascii`, `tls` |
+//! | `.transfer` | what runs now, or null: `verb`, `path`, `direction` (`upload`, `download`, `listing`), `bytes`, `size` (if ALLO told it), `since`, `ascii`, `tls` |
 //!
 //! `GET /blocks`: `node`; `blocks[]` with `kind`, `what`, `message`, `since`, `until` (null: until it is lifted),
 //! `keep` (whether it survives a restart); `bans[]` with `client` (a network) and `until`.
@@ -72,13 +72,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
-use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::{Report, json, report};
+use super::{FullReport, json};
 use crate::gateway::{Access, Gateway, Health, Reload, Sessions};
 use crate::ha::{Done, OrderError, Pair};
 use crate::upstream::Upstream;
@@ -120,18 +119,6 @@ impl Node {
     fn name(&self) -> String {
         self.pair.status().node
     }
-}
-
-/// What a node says of itself to who may ask more.
-#[derive(Serialize)]
-struct FullReport {
-    version: &'static str,
-    since: String,
-    /// How many there are.
-    sessions: usize,
-    transfers: usize,
-    #[serde(flatten)]
-    report: Report,
 }
 
 /// Makes the socket, and its directory if need be. One that a killed process has left is replaced.
@@ -185,14 +172,7 @@ pub async fn serve(listener: UnixListener, node: Node, shutdown: CancellationTok
 }
 
 async fn status(State(node): State<Node>) -> Response {
-    let (sessions, transfers) = node.sessions.count();
-    let report = FullReport {
-        version: env!("CARGO_PKG_VERSION"),
-        since: humantime::format_rfc3339_millis(node.since).to_string(),
-        sessions,
-        transfers,
-        report: report(&node.health, &node.pair),
-    };
+    let report = FullReport::new(&node.health, &node.pair, &node.sessions, node.since);
     json(StatusCode::OK, &report)
 }
 

@@ -14,6 +14,7 @@ pub(super) struct Settings {
     sessions_limit: IntGauge,
     certificate_expiry: IntGaugeVec,
     reloads: IntCounterVec,
+    last_reload: IntGauge,
 }
 
 /// A node and its place in a pair; what there is none of is empty.
@@ -51,6 +52,10 @@ impl Settings {
                 "Attempts to take up a changed configuration.",
                 &["result"],
             )?,
+            last_reload: make.gauge(
+                "config_last_reload_successful",
+                "Whether the configuration file is what the node took up the last time it looked.",
+            )?,
         })
     }
 }
@@ -58,6 +63,8 @@ impl Settings {
 impl Settings {
     /// The series of one result, from the start.
     pub(super) fn show_zeroes(&self, good: bool) {
+        // A node starts with what is in the file.
+        self.last_reload.set(1);
         self.reloads.with_label_values(&[super::call_result(good)]);
     }
 }
@@ -77,6 +84,7 @@ impl Metrics {
     /// A changed configuration was taken up, or could not be.
     pub fn config_reload(&self, good: bool) {
         self.settings.reloads.with_label_values(&[super::call_result(good)]).inc();
+        self.settings.last_reload.set(good.into());
     }
 
     /// Clients are shown certificates that are good until then, if that is known.

@@ -43,7 +43,8 @@ fn an_upload_is_seen_to_grow() {
     }
     assert_eq!((&transfer["ascii"], &transfer["tls"]), (&false.into(), &false.into()));
     assert_eq!(session.as_object().unwrap().len(), 12, "{session}");
-    assert_eq!(transfer.as_object().unwrap().len(), 7, "{transfer}");
+    assert_eq!(transfer["size"], Value::Null, "no ALLO has told it");
+    assert_eq!(transfer.as_object().unwrap().len(), 8, "{transfer}");
     assert_eq!((&stranger["state"], &stranger["user"]), (&"login".into(), &Value::Null));
 
     let shown = run(&gateway, &["sessions"]).expect(0, "2 sessions, 1 transfer\n").out;

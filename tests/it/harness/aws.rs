@@ -195,23 +195,40 @@ impl Moto {
 
     /// The status of its answer to one call.
     fn call(&self, operation: &str, content: &Value) -> u16 {
-        let body = content.to_string();
+        let target = format!("secretsmanager.{operation}");
+        self.send_json("secretsmanager", &target, content).0
+    }
+
+    /// Its answer to an operation of a JSON protocol: the status and what it says.
+    pub(crate) fn send_json(&self, service: &str, target: &str, content: &Value) -> (u16, String) {
+        let headers =
+            format!("X-Amz-Target: {target}\r\nContent-Type: application/x-amz-json-1.1\r\n");
+        self.send(service, "POST /", &headers, &content.to_string())
+    }
+
+    /// Its answer to a request: the status and what it says.
+    pub(crate) fn send(
+        &self,
+        service: &str,
+        request: &str,
+        headers: &str,
+        body: &str,
+    ) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(
             stream,
-            "POST / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
-             Authorization: AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20260101/{REGION}/secretsmanager/aws4_request, \
-             SignedHeaders=host, Signature=none\r\n\
-             X-Amz-Target: secretsmanager.{operation}\r\nContent-Type: application/x-amz-json-1.1\r\n\
-             Content-Length: {}\r\n\r\n{body}",
+            "{request} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20260101/{REGION}/{service}/aws4_request, \
+             SignedHeaders=host, Signature=none\r\n{headers}Content-Length: {}\r\n\r\n{body}",
             self.address,
             body.len(),
         )
         .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        answer.split(' ').nth(1).unwrap().parse().unwrap()
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
     }
 
     /// Kills it outright.

@@ -240,12 +240,23 @@ impl Gateway {
         })
     }
 
-    /// What its HTTP port answers to GET: the status and the body.
-    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+    /// Where its status page is.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.http)
+    }
+
+    /// Sends a request to its HTTP port; the answer is to be read.
+    pub(crate) fn ask(&self, request: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.http).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: ftpgate\r\nConnection: close\r\n\r\n")
-            .unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    }
+
+    /// What its HTTP port answers to GET: the status and the body.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: ftpgate\r\nConnection: close\r\n\r\n");
+        let mut stream = self.ask(&request);
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

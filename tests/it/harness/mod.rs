@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod aws;
+pub(crate) mod browser;
 pub(crate) mod canned;
 pub(crate) mod certificates;
 pub(crate) mod clients;
@@ -10,6 +11,7 @@ pub(crate) mod ftp;
 pub(crate) mod ftps;
 pub(crate) mod gateway;
 pub(crate) mod haproxy;
+pub(crate) mod iam;
 pub(crate) mod namespace;
 pub(crate) mod probes;
 pub(crate) mod process;
@@ -17,6 +19,7 @@ pub(crate) mod prometheus;
 pub(crate) mod scripted;
 pub(crate) mod servers;
 pub(crate) mod tap;
+pub(crate) mod vpc;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -124,6 +124,12 @@ impl<'a> ServerOptions<'a> {
         self
     }
 
+    /// At that address, which may have been another's.
+    pub(crate) fn at(mut self, host: Ipv4Addr) -> Self {
+        self.host = host;
+        self
+    }
+
     /// Its control port; Apache FtpServer only.
     pub(crate) fn port(mut self, port: u16) -> Self {
         assert_eq!(self.kind, Kind::ApacheFtpServer);
