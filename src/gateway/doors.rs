@@ -1,6 +1,7 @@
 //! Where clients come in: the control listeners and the passive ports. They can be shut for a
 //! moment, in which clients wait in the kernel, and be left to another process for good.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -76,6 +77,11 @@ impl Doors {
     /// Those for control connections, in the order of the configuration.
     pub(super) fn control(&self) -> Vec<Arc<TcpListener>> {
         self.state().control.iter().map(|(listener, _)| Arc::clone(listener)).collect()
+    }
+
+    /// The same as the configuration has them.
+    pub(super) fn configured(&self) -> Vec<SocketAddr> {
+        self.state().control.iter().map(|(_, service)| service.address).collect()
     }
 
     /// Takes clients in.
