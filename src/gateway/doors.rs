@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::Access;
 use super::passive::Pools;
 use super::{Service, Shared, reception};
 
@@ -61,6 +62,11 @@ impl Doors {
             state: Mutex::new(State { control, accepting, shut }),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Who is kept out of them.
+    pub fn access(&self) -> &Access {
+        &self.inner.shared.access
     }
 
     /// The passive ports.

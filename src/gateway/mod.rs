@@ -66,7 +66,7 @@ use crate::observe::log::LogLevel;
 use crate::observe::metrics::Metrics;
 use crate::tls::{Acceptor, CertificateError};
 use crate::upstream::{EndpointStatus, Upstream, UpstreamError};
-pub use access::{Access, Ban, Block, BlockError, StateError, Target};
+pub use access::{Access, Ban, Block, BlockError, CarriedBlock, StateError, Target};
 use admission::Admission;
 pub use doors::Doors;
 pub use inherited::Inherited;

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
 
-use super::state::{self, StateError};
+use super::state::{self, KeptBlock, StateError};
 use super::{Denial, Denied};
 use crate::config::is_like;
 use crate::observe::metrics::Metrics;
@@ -46,6 +47,13 @@ pub struct Block {
     pub until: Option<SystemTime>,
     /// Whether it survives a restart.
     pub keep: bool,
+}
+
+/// The same on its way to the next process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CarriedBlock {
+    block: KeptBlock,
+    keep: bool,
 }
 
 /// Who or what is kept out.
@@ -180,6 +188,25 @@ impl Blocks {
         let found = blocks.len() < before;
         self.set(blocks)?;
         Ok(found)
+    }
+
+    /// All that hold now, also those that no restart survives, for the next process of this node.
+    pub(super) fn carried(&self) -> Vec<CarriedBlock> {
+        let carried =
+            |block: &Block| CarriedBlock { keep: block.keep, block: KeptBlock::of(block) };
+        self.list().iter().map(carried).collect()
+    }
+
+    /// Keeps out what the process before does.
+    pub(super) fn carry(&self, carried: Vec<CarriedBlock>) {
+        let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let blocks = carried.into_iter().filter_map(|CarriedBlock { block, keep }| {
+            let block = block.into_block();
+            let block = block.inspect_err(|error| warn!(error, "a block is not understood"));
+            block.ok().map(|block| Block { keep, ..block })
+        });
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = blocks.collect();
+        self.show();
     }
 
     /// Those that hold now.

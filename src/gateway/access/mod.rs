@@ -30,7 +30,7 @@ use crate::observe::metrics::{Denial, Metrics};
 pub use bans::Ban;
 use bans::Bans;
 use blocks::Blocks;
-pub use blocks::{Block, BlockError, Target};
+pub use blocks::{Block, BlockError, CarriedBlock, Target};
 use book::Books;
 pub(super) use book::{Seat, TransferPlace};
 pub(super) use rate::Rate;
@@ -204,6 +204,16 @@ impl Access {
     /// What is kept out now: blocks, and bans.
     pub fn list(&self) -> (Vec<Block>, Vec<Ban>) {
         (self.inner.blocks.list(), self.inner.bans.list(Instant::now()))
+    }
+
+    /// The blocks of now, for the next process of this node.
+    pub fn carried(&self) -> Vec<CarriedBlock> {
+        self.inner.blocks.carried()
+    }
+
+    /// Keeps out what the process before did, instead of what the file holds.
+    pub fn carry(&self, blocks: Vec<CarriedBlock>) {
+        self.inner.blocks.carry(blocks);
     }
 
     /// Brings the metrics of what ends by time alone up to date.

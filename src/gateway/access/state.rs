@@ -58,9 +58,10 @@ struct Kept {
     blocks: Vec<KeptBlock>,
 }
 
-#[derive(Serialize, Deserialize)]
+/// One of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct KeptBlock {
+pub(super) struct KeptBlock {
     kind: String,
     what: String,
     message: Option<String>,
@@ -107,7 +108,7 @@ fn replace(path: &Path, kept: &Kept) -> io::Result<()> {
 }
 
 impl KeptBlock {
-    fn of(block: &Block) -> Self {
+    pub(super) fn of(block: &Block) -> Self {
         let time = |time| humantime::format_rfc3339_millis(time).to_string();
         Self {
             kind: block.target.kind().into(),
@@ -118,7 +119,7 @@ impl KeptBlock {
         }
     }
 
-    fn into_block(self) -> Result<Block, String> {
+    pub(super) fn into_block(self) -> Result<Block, String> {
         let time = |text: &str| -> Result<SystemTime, String> {
             humantime::parse_rfc3339(text).map_err(|error| format!("{text}: {error}"))
         };

@@ -105,6 +105,24 @@ fn a_block_can_end_by_itself_and_end_the_sessions_that_there_are() {
 }
 
 #[test]
+fn every_block_is_there_after_a_hand_over() {
+    let server = CannedServer::script().start();
+    let mut gateway = Gateway::to_address(server.address).start();
+    let kept = "user ann is blocked for 2h, also after a restart";
+    order(&gateway, &["block", "user", "ann", "--for", "2h", "--keep"], kept);
+    for number in 0..30 {
+        let user = format!("bob-{number}");
+        order(&gateway, &["block", "user", &user], &format!("user {user} is blocked"));
+    }
+    let before = gateway.order(&["blocks", "--json"]);
+    let _older = gateway.hand_over();
+    assert_eq!(gateway.order(&["blocks", "--json"]), before);
+    let mut client = Ftp::connect(gateway.address);
+    client.command("USER bob-29").expect(&[530]);
+    client.command("USER carl").expect(&[331]);
+}
+
+#[test]
 fn what_is_to_be_kept_is_there_after_a_kill_and_nothing_else() {
     let server = CannedServer::script().start();
     let directory = TempDir::new().unwrap();
