@@ -26,9 +26,10 @@
 //! # The life of a session
 //!
 //! [`gateway`] accepts a control connection (a trusted balancer must first say whose it is), checks
-//! the limits, and asks [`upstream`] for an endpoint that answers with a banner. From then on one task owns both control connections. It
+//! the rules and the limits, and asks [`upstream`] for an endpoint that answers with a banner. From then on one task owns both control connections. It
 //! feeds client lines, upstream replies, data connection events and timers to
 //! [`ftp::Dialogue`], which answers with actions; the task performs them and decides nothing.
+//! At USER the rules are asked again, and say what this user may do and where.
 //! PASV and EPSV reserve a port of the shared pool; the client's data connection is matched to
 //! its session there, the upstream's data port is dialled, and the relay moves the bytes. When the
 //! upstream connection is lost, the dialogue asks for another one at the client's next command and

@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use humantime::format_duration;
+
 use super::EX_CONFIG;
-use crate::config::{Config, EndpointAddress, UpstreamTls};
+use super::output::count;
+use crate::config::{Access, Config, EndpointAddress, UpstreamTls};
 use crate::tls::{Acceptor, Connector, TrustError};
 
 /// Where servers begin with TLS (RFC 4217 does not say so, but everybody does it).
@@ -39,8 +42,26 @@ pub(super) fn check(path: &Path) -> ExitCode {
     for endpoint in &config.upstream.endpoints {
         println!("endpoint: {}", endpoint.address);
     }
-    print!("{tls}");
+    print!("{tls}{}", access(&config));
     ExitCode::SUCCESS
+}
+
+/// What the rules come to, if there are any.
+fn access(config: &Config) -> String {
+    let Access { allows_others, rules, bans } = &config.access;
+    let mut told = String::new();
+    if !rules.is_empty() || !allows_others {
+        let others = if *allows_others { "allowed" } else { "denied" };
+        told += &format!("access: {}, all others {others}\n", count(rules.len(), "rule"));
+    }
+    if let Some(bans) = bans {
+        let (window, duration) = (format_duration(bans.window), format_duration(bans.duration));
+        told += &format!(
+            "bans: {} in {window}, for {duration}\n",
+            count(bans.failures as usize, "refused login")
+        );
+    }
+    told
 }
 
 /// What TLS with the upstream means; the authorities are read.

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. Only this room prints.
 
 mod admin;
+mod blocks;
 mod check;
 mod completions;
 #[cfg(feature = "demo")]
@@ -62,6 +63,15 @@ enum Command {
     /// Probe endpoints now, from a node.
     #[command(after_help = EXIT_CODES)]
     Probe(probe::Arguments),
+    /// Keep a listener's clients, a client or a user out, from now on and for a while.
+    #[command(after_help = EXIT_CODES)]
+    Block(blocks::BlockArguments),
+    /// Let them in again; a client also out of its ban.
+    #[command(after_help = EXIT_CODES)]
+    Unblock(blocks::UnblockArguments),
+    /// List what is blocked, and who is banned.
+    #[command(after_help = EXIT_CODES)]
+    Blocks(blocks::ListArguments),
     /// Let the peer take over, then refuse new clients; sessions may finish.
     #[command(after_help = EXIT_CODES)]
     Drain(admin::DrainArguments),
@@ -109,6 +119,9 @@ pub fn main() -> ExitCode {
         Command::Sessions(arguments) => sessions::sessions(&arguments),
         Command::Endpoints(arguments) => endpoints::endpoints(&arguments),
         Command::Probe(arguments) => probe::probe(&arguments),
+        Command::Block(arguments) => blocks::block(&arguments),
+        Command::Unblock(arguments) => blocks::unblock(&arguments),
+        Command::Blocks(arguments) => blocks::blocks(&arguments),
         Command::Completions(arguments) => {
             completions::completions(&arguments, Arguments::command())
         }

@@ -78,6 +78,8 @@ pub(super) fn serve(path: &Path) -> ExitCode {
             match error.downcast_ref() {
                 // The configuration names it, and `ftpgate check` finds it, too.
                 Some(BindError::Certificate(_)) => ExitCode::from(EX_CONFIG),
+                // Somebody must look at it: trying again would not help.
+                Some(BindError::State(_)) => ExitCode::from(EX_CONFIG),
                 _ => ExitCode::FAILURE,
             }
         }

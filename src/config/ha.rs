@@ -111,4 +111,6 @@ pub struct CloudWatch {
 pub struct Admin {
     /// Where it is; who may open it may use it.
     pub socket: PathBuf,
+    /// Where blocks are kept that shall survive a restart.
+    pub state: PathBuf,
 }

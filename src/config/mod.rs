@@ -3,6 +3,7 @@
 //! `config/ftpgate.toml` documents every key. Nothing below this module sees the file or an
 //! optional value that still needs a decision: what is here is ready to use.
 
+mod access;
 mod clients;
 mod ha;
 mod reload;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use crate::ftp::dialogue::Ascii;
+pub use access::{Access, Bans, Rule, is_like, is_message};
 pub use clients::{
     Active, Listener, Passive, PassiveAddress, PassiveOverride, ProxyProtocol, Tls, TlsMode,
     TlsVersion,
@@ -44,6 +46,8 @@ pub struct Config {
     pub active: Active,
     /// Which balancers stand before the gateway.
     pub proxy_protocol: ProxyProtocol,
+    /// Who may do what.
+    pub access: Access,
     /// The FTP service behind the gateway.
     pub upstream: Upstream,
     /// How the endpoints' names are resolved.

@@ -25,6 +25,7 @@ impl Config {
             tls: self.tls.as_ref().map(|old| new.tls.as_ref().unwrap_or(old).clone()),
             passive: Passive { ports: self.passive.ports.clone(), ..new.passive.clone() },
             active: new.active.clone(),
+            access: new.access.clone(),
             upstream: Upstream {
                 source_addresses: self.upstream.source_addresses.clone(),
                 tls: self.upstream.tls.clone(),
@@ -47,6 +48,7 @@ impl Config {
             ("passive", self.passive == other.passive),
             ("active", self.active == other.active),
             ("proxy_protocol", self.proxy_protocol == other.proxy_protocol),
+            ("access", self.access == other.access),
             ("upstream", self.upstream == other.upstream),
             ("dns", self.dns == other.dns),
             ("probe", self.probe == other.probe),

@@ -19,6 +19,7 @@ fn the_reference_file_loads_and_shows_the_defaults() {
     assert_eq!(format!("{reference:?}"), format!("{defaults:?}"));
     // With every key set to the default that it shows, only what has no default differs.
     defaults.node = everything.node.clone();
+    defaults.access = everything.access.clone();
     defaults.passive.overrides = everything.passive.overrides.clone();
     defaults.audit = everything.audit.clone();
     defaults.tls = everything.tls.clone();
@@ -69,6 +70,9 @@ fn every_key_of_the_schema_is_in_the_reference() {
         "passive.override",
         "active",
         "proxy_protocol",
+        "access",
+        "access.rule",
+        "access.bans",
         "upstream",
         "upstream.endpoint",
         "upstream.tls",
@@ -88,12 +92,14 @@ fn every_key_of_the_schema_is_in_the_reference() {
         "http",
         "log",
     ] {
-        let (open, close) =
-            if matches!(table, "listener" | "passive.override" | "upstream.endpoint") {
-                ("[[", "]]")
-            } else {
-                ("[", "]")
-            };
+        let (open, close) = if matches!(
+            table,
+            "listener" | "passive.override" | "access.rule" | "upstream.endpoint"
+        ) {
+            ("[[", "]]")
+        } else {
+            ("[", "]")
+        };
         let header = format!("{open}{table}{close}");
         let toml_error = error(&format!("{header}\nno_such_key = 1\n"));
         // What cannot be there together is shown with a space behind the "#".
@@ -318,6 +324,7 @@ fn a_change_that_takes_a_restart_is_known_from_one_that_does_not() {
         ("", "[passive]\naddress = \"10.0.0.1\"\nwait = \"1s\"\n[drain]\nidle = \"1s\"\n", &[]),
         ("", &format!("{listener}active = false\nascii = \"pass-through\"\n"), &[]),
         ("", "[active]\nsource_port = 20\n", &[]),
+        ("", "[access]\ndefault = \"deny\"\n[[access.rule]]\nname = \"r\"\n[access.bans]\n", &[]),
         ("", "[passive]\nports = \"9000-9008\"\nwait = \"1s\"\n", &["passive"]),
         ("", "[[listener]]\naddress = \"0.0.0.0:2121\"\nactive = false\n", &["listener"]),
         ("", two, &["listener"]),

@@ -14,6 +14,8 @@ use super::{EndpointAddress, PassiveAddress, Zone};
 
 /// RFC 959 3.2.
 const FTP_PORT: u16 = 21;
+/// Bytes a second that are worth being called a rate.
+const LEAST_RATE: u64 = 1024;
 /// RFC 1035 4.2.
 const DNS_PORT: u16 = 53;
 
@@ -38,6 +40,48 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
         )),
         Ok(duration) => Ok(duration),
         Err(_) => Err(fault(&format!("`{text}` is no duration"), hint)),
+    }
+}
+
+/// The same where none at all makes sense.
+pub(super) fn duration_or_zero<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer).unwrap_or_default();
+    humantime::parse_duration(&text).map_err(|_| {
+        fault(
+            "this is no duration",
+            "write a number and a unit in quotes, such as \"1s\" or \"0s\"",
+        )
+    })
+}
+
+/// Bytes a second: `"10MiB"`.
+pub(super) fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer).unwrap_or_default();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits).unwrap_or_default();
+    let unit: Option<u64> = match unit.trim() {
+        "B" => Some(1),
+        "kB" => Some(1000),
+        "KiB" => Some(1 << 10),
+        "MB" => Some(1_000_000),
+        "MiB" => Some(1 << 20),
+        "GB" => Some(1_000_000_000),
+        "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let rate = number.parse().ok().zip(unit).and_then(|(number, unit)| unit.checked_mul(number));
+    match rate {
+        Some(rate) if rate >= LEAST_RATE => Ok(rate),
+        Some(_) => Err(fault(
+            "a rate of less than 1KiB a second",
+            "files would never arrive: write more, or leave the key out for no limit",
+        )),
+        None => Err(fault(
+            &format!("`{text}` is no rate"),
+            "write bytes a second in quotes, such as \"500KiB\", \"10MiB\" or \"1GiB\"",
+        )),
     }
 }
 

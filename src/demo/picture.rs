@@ -168,6 +168,10 @@ fn config_text(zone: &Zone, options: &Options, endpoints: &[Endpoint], audited: 
         deadline = "2s"
         idle = "500ms"
 
+        # The blocks of a gateway that is installed here are not the demo's.
+        [admin]
+        enabled = false
+
         [http]
         address = "{address}:{http_port}"
         "#,

@@ -38,6 +38,10 @@ pub enum MalformedCommand {
     /// A NUL inside the line.
     #[error("a NUL inside the line")]
     Nul,
+    /// The verb is no word of letters and digits. Servers that trim more than blanks, or know the
+    /// capitals of every script, would take some such for another verb than we do.
+    #[error("a verb that is no plain word")]
+    Verb,
 }
 
 impl Command {
@@ -57,7 +61,11 @@ impl Command {
         }
         let verb_length =
             line.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(line.len());
-        let verb = Verb::parse(line.get(..verb_length).unwrap_or_default());
+        let word = line.get(..verb_length).unwrap_or_default();
+        if !word.iter().all(u8::is_ascii_alphanumeric) {
+            return Err(MalformedCommand::Verb);
+        }
+        let verb = Verb::parse(word);
         let argument_at = (verb_length + 1).min(line.len());
         Ok(Self { verb, line, argument_at })
     }
@@ -70,6 +78,11 @@ impl Command {
     /// The verb, if the gateway knows it.
     pub fn verb(&self) -> Verb {
         self.verb
+    }
+
+    /// The verb as the client wrote it.
+    pub fn word(&self) -> &[u8] {
+        self.line.get(..self.argument_at).unwrap_or_default().trim_ascii_end()
     }
 
     /// What follows the verb and one blank; empty if nothing does.
@@ -141,13 +154,23 @@ macro_rules! verbs {
         }
 
         impl Verb {
-            /// Upper and lower case are the same (RFC 959 5.3).
+            /// Upper and lower case are the same (RFC 959 5.3). Apache FtpServer, which Transfer Family
+            /// answers like, takes an X before any verb, and not only where RFC 775 has it: who is
+            /// judged by USER must not come in by XUSER.
             fn parse(text: &[u8]) -> Self {
                 let mut upper = [0; 8];
                 let Some(upper) = upper.get_mut(..text.len()) else { return Self::Other };
                 upper.copy_from_slice(text);
                 upper.make_ascii_uppercase();
-                match std::str::from_utf8(upper).unwrap_or_default() {
+                let word = std::str::from_utf8(upper).unwrap_or_default();
+                match (Self::known(word), word.strip_prefix('X').map(Self::known)) {
+                    (Self::Other, Some(verb)) if verb != Self::Http => verb,
+                    (verb, _) => verb,
+                }
+            }
+
+            fn known(word: &str) -> Self {
+                match word {
                     $($($text)|+ => Self::$name,)*
                     _ => Self::Other,
                 }
@@ -329,6 +352,26 @@ mod tests {
         assert_eq!(Command::parse(b"RETR a\rDELE b\r\n"), Err(MalformedCommand::BareCr));
         assert_eq!(Command::parse(b"RETR a\0\r\n"), Err(MalformedCommand::Nul));
         assert_eq!(Command::parse(b"  \r\n"), Err(MalformedCommand::Empty));
+    }
+
+    #[test]
+    fn what_a_server_could_take_for_another_verb_is_that_or_none() {
+        for line in
+            ["\u{1}USER ann", "U\u{17f}ER ann", "S\u{131}TE x", "\u{c}DELE f", "DELE\u{b}f", "(x)"]
+        {
+            assert_eq!(Command::parse(line.as_bytes()), Err(MalformedCommand::Verb), "{line}");
+        }
+        for (line, verb) in [
+            ("xuser ann", Verb::User),
+            ("XPASS x", Verb::Pass),
+            ("XRETR f", Verb::Retr),
+            ("XCUP", Verb::Cdup),
+            ("XDELE f", Verb::Other),
+            ("XGET /", Verb::Other),
+            ("XXUSER ann", Verb::Other),
+        ] {
+            assert_eq!(Command::parse(line.as_bytes()).unwrap().verb(), verb, "{line}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Where clients come in: the control listeners and the passive ports. They can be shut for a
 //! moment, in which clients wait in the kernel, and be left to another process for good.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::Access;
 use super::passive::Pools;
 use super::{Service, Shared, reception};
 
@@ -62,6 +64,11 @@ impl Doors {
         Self { inner: Arc::new(inner) }
     }
 
+    /// Who is kept out of them.
+    pub fn access(&self) -> &Access {
+        &self.inner.shared.access
+    }
+
     /// The passive ports.
     pub fn pools(&self) -> &Pools {
         &self.inner.pools
@@ -76,6 +83,11 @@ impl Doors {
     /// Those for control connections, in the order of the configuration.
     pub(super) fn control(&self) -> Vec<Arc<TcpListener>> {
         self.state().control.iter().map(|(listener, _)| Arc::clone(listener)).collect()
+    }
+
+    /// The same as the configuration has them.
+    pub(super) fn configured(&self) -> Vec<SocketAddr> {
+        self.state().control.iter().map(|(_, service)| service.address).collect()
     }
 
     /// Takes clients in.

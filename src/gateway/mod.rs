@@ -2,6 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `access` | who may come in, and what they may do |
 //! | `admission` | how many sessions there may be |
 //! | `control` | a control connection and what is still to be sent on it |
 //! | `data_connection` | one data connection and the TLS on it |
@@ -23,6 +24,7 @@
 //! | `timer` | which time-out a session is under |
 //! | `transfer` | a session's data connections, stage by stage |
 
+mod access;
 mod admission;
 mod control;
 mod data_connection;
@@ -64,6 +66,7 @@ use crate::observe::log::LogLevel;
 use crate::observe::metrics::Metrics;
 use crate::tls::{Acceptor, CertificateError};
 use crate::upstream::{EndpointStatus, Upstream, UpstreamError};
+pub use access::{Access, Ban, Block, BlockError, CarriedBlock, StateError, Target};
 use admission::Admission;
 pub use doors::Doors;
 pub use inherited::Inherited;
@@ -94,6 +97,8 @@ struct Service {
     pool: PassivePool,
     /// Its place in the configuration.
     index: usize,
+    /// What it is called there.
+    address: SocketAddr,
 }
 
 /// What all sessions share.
@@ -107,6 +112,7 @@ struct Shared {
     own_ports: Vec<RangeInclusive<u16>>,
     upstream: Upstream,
     balancers: Balancers,
+    access: Access,
     admission: Admission,
     sessions: Sessions,
     pipes: Arc<PipeBudget>,
@@ -139,6 +145,9 @@ pub enum BindError {
     /// The passive ports.
     #[error(transparent)]
     Passive(#[from] PassiveBindError),
+    /// The blocks that were kept.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The upstream side.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -198,7 +207,7 @@ impl Gateway {
                     pool
                 }
             };
-            let service = Service { pool, index };
+            let service = Service { pool, index, address };
             listeners.push((socket, Arc::new(service)));
         }
         let addresses: Vec<_> =
@@ -208,12 +217,14 @@ impl Gateway {
         own_ports.push(config.passive.ports.clone());
         let upstream = Upstream::new(config, addresses, metrics.clone())?;
         metrics.sessions_limit(config.limits.sessions);
+        let access = Access::new(config, metrics.clone())?;
         let shared = Arc::new(Shared {
             tls: config.tls.as_ref().map(Acceptor::load).transpose()?,
-            settings: RwLock::new(Arc::new(Settings::new(config))),
+            settings: RwLock::new(Arc::new(Settings::new(config, &access))),
             own_ports,
             upstream,
             balancers: Balancers::new(&config.proxy_protocol),
+            access,
             admission: Admission::new(&config.limits),
             sessions: Sessions::default(),
             pipes: Arc::default(),
@@ -240,6 +251,11 @@ impl Gateway {
         self.doors.clone()
     }
 
+    /// The same as the configuration has them.
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        self.doors.configured()
+    }
+
     /// A handle for health answers.
     pub fn health(&self) -> Health {
         Health { shared: Arc::clone(&self.shared) }
@@ -248,6 +264,11 @@ impl Gateway {
     /// The live sessions.
     pub fn sessions(&self) -> Sessions {
         self.shared.sessions.clone()
+    }
+
+    /// Who is kept out.
+    pub fn access(&self) -> Access {
+        self.shared.access.clone()
     }
 
     /// What is behind it.
@@ -357,6 +378,12 @@ impl Health {
     /// What is known of each endpoint.
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
         self.shared.upstream.endpoints()
+    }
+
+    /// Brings the metrics of what changes by time alone up to date.
+    pub fn show(&self) {
+        self.endpoints();
+        self.shared.access.show();
     }
 
     /// This node's availability zone, if it is known.

@@ -1,11 +1,12 @@
 //! Both data connections of a transfer, and its bytes on their way from one to the other.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
+use super::access::Rate;
 use super::data_connection::DataConnection;
 use super::protection::{Handshake, Protection, shake_hands};
 use super::relay::{End, PipeBudget, Progress, relay, work};
@@ -22,6 +23,8 @@ pub(super) struct Course {
     pub(super) ascii: bool,
     /// The client's TLS, if it wants its data protected.
     pub(super) protection: Option<Protection>,
+    /// They go no faster than that.
+    pub(super) rate: Option<Arc<Rate>>,
 }
 
 /// What is known of the upstream's connection since it was dialled.
@@ -51,7 +54,7 @@ impl Pair {
         let (started, direction) = (Instant::now(), course.direction);
         if self.is_direct(&course) {
             let (from, to) = self.in_order(direction);
-            relay(&from.stream, &to.stream, pipes, idle, progress)
+            relay(&from.stream, &to.stream, pipes, course.rate.as_deref(), idle, progress)
                 .await
                 .map_err(|error| whose_fault(error.end(), direction))?;
         } else {
@@ -77,7 +80,7 @@ impl Pair {
         progress: &Progress,
         seen: &OnceLock<Handshake>,
     ) -> Result<(), DataFailure> {
-        let Course { direction, ascii, protection } = course;
+        let Course { direction, ascii, protection, rate } = course;
         let limit = protection.as_ref().map_or(self.dialled.timeout, |it| it.handshake);
         shake_hands(
             (&mut self.client, protection.as_ref()),
@@ -89,7 +92,7 @@ impl Pair {
         .await?;
         let (from, to) = self.in_order(direction);
         let ascii = ascii.then(|| Translator::new(direction));
-        work(from, to, ascii, idle, progress).await.map_err(|error| {
+        work(from, to, ascii, rate.as_deref(), idle, progress).await.map_err(|error| {
             info!(%error, "a transfer is cut");
             whose_fault(error.end(), direction)
         })

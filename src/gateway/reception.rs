@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use super::access::{Denied, Rule, Seat, Visitor};
 use super::admission::{Full, Place};
 use super::control::Control;
 use super::proxy_header::{Ends, NoHeader};
@@ -127,6 +128,8 @@ struct Admitted {
 struct Refused {
     control: Control,
     reason: Refusal,
+    /// What it is told, if not the usual.
+    why: Option<String>,
     /// It expects TLS from the first byte.
     implicit: bool,
 }
@@ -148,7 +151,8 @@ impl Refused {
     async fn tell(self, shared: &Shared) {
         info!(reason = self.reason.as_str(), "refused");
         shared.metrics.session_refused(self.reason);
-        let why = match self.reason {
+        let usual = match self.reason {
+            Refusal::Access(_) => "Access is not allowed.",
             Refusal::ClientLimit => "Too many sessions from your address; try again later.",
             Refusal::Draining => "This gateway is stopping; please connect again.",
             Refusal::Limit => "Too many sessions; try again later.",
@@ -156,6 +160,7 @@ impl Refused {
         };
         // To whom waits for TLS a word in the clear says nothing.
         if self.implicit == self.control.tls().is_some() {
+            let why = self.why.as_deref().unwrap_or(usual);
             turn_away(self.control, &refusal(why)).await;
         }
     }
@@ -172,11 +177,19 @@ async fn admit(
     let settings = shared.settings();
     let Some(&terms) = settings.listeners.get(service.index) else { return Ok(None) };
     let implicit = terms.security.implicit;
-    let refused = |control, reason| Err(Refused { control, reason, implicit });
+    let refused = |control, reason| Err(Refused { control, reason, why: None, implicit });
     let drain = shared.intake.drain_token();
     if drain.is_cancelled() {
         return refused(control, Refusal::Draining);
     }
+    let visitor = Visitor::new(parties.client.ip(), service.address);
+    let seat: Option<Seat> = match shared.access.at_connect(&settings.access, visitor) {
+        Ok(seat) => seat,
+        Err(Denied { reason, why }) => {
+            let reason = Refusal::Access(reason);
+            return Err(Refused { control, reason, why: Some(why), implicit });
+        }
+    };
     let place = match shared.admission.admit(parties.client.ip()) {
         Ok(place) => place,
         Err(Full::Client) => return refused(control, Refusal::ClientLimit),
@@ -190,15 +203,17 @@ async fn admit(
             None => return Ok(None),
         };
     }
+    let rule = seat.as_ref().and_then(|seat| settings.access.get(seat.rule()));
+    let only = rule.and_then(Rule::endpoints);
     let connected = tokio::select! {
-        connected = shared.upstream.connect(parties.client.ip()) => connected,
+        connected = shared.upstream.connect(parties.client.ip(), only) => connected,
         // No endpoint may answer for long, and a drain must not wait for it.
         () = drain.cancelled() => return refused(control, Refusal::Draining),
     };
     let Ok(connected) = connected else { return refused(control, Refusal::NoEndpoint) };
     info!(endpoint = %connected.endpoint, "connected");
     shared.metrics.session_started();
-    let begun = Begun { service, settings, terms };
+    let begun = Begun { service, settings, terms, seat };
     let session = Session::new(Arc::clone(shared), begun, parties, control, tls, connected);
     Ok(Some(Box::new(Admitted { session, drain, _place: place })))
 }

@@ -15,6 +15,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use super::access::Target;
 use super::relay::Progress;
 use crate::ftp::Direction;
 use crate::ftp::dialogue::{Dialogue, InFlight};
@@ -108,6 +109,8 @@ struct Entry {
     id: u64,
     client: SocketAddr,
     listener: SocketAddr,
+    /// The listener, as the configuration has it.
+    at: SocketAddr,
     since: SystemTime,
     kill: Notify,
     news: Mutex<News>,
@@ -200,12 +203,28 @@ impl Sessions {
         entry.is_some()
     }
 
+    /// The same for all that are meant by what an operator keeps out; gives their numbers.
+    pub fn kill_all(&self, target: &Target) -> Vec<u64> {
+        let entries: Vec<_> = self.lock().values().cloned().collect();
+        let meant = entries.iter().filter(|entry| match target {
+            Target::Client(network) => network.contains(&entry.client.ip().to_canonical()),
+            Target::Listener(listener) => *listener == entry.at,
+            Target::User(_) => target.is_user(&lock(&entry.news).user),
+        });
+        let kill = |entry: &Arc<Entry>| {
+            entry.kill.notify_one();
+            entry.id
+        };
+        meant.map(kill).collect()
+    }
+
     /// Takes a session into the list.
     pub(super) fn enter(
         &self,
         id: u64,
         client: SocketAddr,
         listener: SocketAddr,
+        at: SocketAddr,
         endpoint: SocketAddr,
     ) -> Listed {
         let news = News {
@@ -222,6 +241,7 @@ impl Sessions {
             id,
             client,
             listener,
+            at,
             since: SystemTime::now(),
             kill: Notify::new(),
             news: Mutex::new(news),
@@ -367,7 +387,7 @@ mod tests {
 
     fn enter(sessions: &Sessions, id: u64) -> Listed {
         let at = |last: u8, port| SocketAddr::from(([192, 0, 2, last], port));
-        sessions.enter(id, at(1, 40_000), at(2, 21), at(3, 21))
+        sessions.enter(id, at(1, 40_000), at(2, 21), at(0, 21), at(3, 21))
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Shared {
     fn take_up(&self, config: &Config) {
         self.admission.limit(&config.limits);
         self.metrics.sessions_limit(config.limits.sessions);
-        let settings = Arc::new(Settings::new(config));
+        let settings = Arc::new(Settings::new(config, &self.access));
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 }

@@ -1,7 +1,8 @@
 //! The session driver: one task that owns both control connections and the data connections,
 //! feeds [`Dialogue`] with what happens and performs what it says. It decides nothing itself.
-//! What concerns its data connections is in `data`.
+//! What concerns its data connections is in `data`, and its rule in `access`.
 
+mod access;
 mod data;
 
 use std::future::pending;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use super::access::{Rule, Seat, TransferPlace};
 use super::control::{Control, Read};
 use super::pace::Pace;
 use super::proxy_header::Opening;
@@ -57,6 +59,8 @@ pub(super) struct Begun {
     pub(super) service: Arc<Service>,
     pub(super) settings: Arc<Settings>,
     pub(super) terms: settings::Terms,
+    /// Under the rule that it is under whoever its user will be, if there is one.
+    pub(super) seat: Option<Seat>,
 }
 
 /// One session.
@@ -65,6 +69,12 @@ pub(super) struct Session {
     service: Arc<Service>,
     settings: Arc<Settings>,
     parties: Parties,
+    /// Its places under the rules that it is under: one, and another while a user logs in.
+    seats: Vec<Seat>,
+    /// The place of its transfer, if a rule limits them.
+    place_of_transfer: Option<TransferPlace>,
+    /// When the client may hear that its login is refused, and whether it must go then.
+    penalty: Option<(Instant, bool)>,
     /// Where an operator sees it.
     listed: Listed,
     /// What the client's TLS connections are made by, once it has begun with TLS.
@@ -120,6 +130,7 @@ enum Event {
     Drain,
     Killed,
     Paced,
+    PenaltyOver,
     Stop,
     Timeout,
     Upstream,
@@ -136,7 +147,8 @@ impl Session {
         tls: Option<SessionTls>,
         connected: Connected,
     ) -> Self {
-        let Begun { service, settings, terms: offered } = begun;
+        let Begun { service, settings, terms: offered, seat } = begun;
+        let rule = seat.as_ref().and_then(|seat| settings.access.get(seat.rule()));
         let terms = Terms {
             client_ipv6: parties.local.is_ipv6(),
             // Both: a client that comes by IPv6 is not expected to come to its port by IPv4.
@@ -150,11 +162,14 @@ impl Session {
             client: parties.client.ip(),
             own_address: parties.own.ip(),
             own_ports: shared.own_ports.clone(),
+            permit: rule.map(|rule| Arc::clone(rule.permit())),
+            penalties: true,
         };
         client.send(connected.banner.bytes());
         let source = local_ip(&connected.stream);
         let Parties { session, client: whom, local, .. } = parties;
-        let listed = shared.sessions.enter(session, whom, local, connected.endpoint);
+        let listed =
+            shared.sessions.enter(session, whom, local, service.address, connected.endpoint);
         let (upstream, upstream_tls) =
             upstream_of(connected.stream, connected.tls, settings.lost_after);
         Self {
@@ -164,6 +179,9 @@ impl Session {
             service,
             settings,
             parties,
+            seats: seat.into_iter().collect(),
+            place_of_transfer: None,
+            penalty: None,
             listed,
             tls,
             endpoint: connected.endpoint,
@@ -224,6 +242,7 @@ impl Session {
                 Event::Upstream => self.read_upstream(),
                 Event::Data(event) => self.take_data(event),
                 Event::Paced => self.take_lines(),
+                Event::PenaltyOver => self.end_penalty(),
                 Event::Timeout
                     if draining && matches!(waiting, Waiting::Command | Waiting::Login) =>
                 {
@@ -270,6 +289,13 @@ impl Session {
                 _ => pending().await,
             }
         };
+        let penalty = self.penalty;
+        let penalty_over = async move {
+            match penalty {
+                Some((until, _)) => sleep_until(until).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = stop.cancelled() => Event::Stop,
@@ -283,6 +309,7 @@ impl Session {
             connected = connected(self.reconnect.as_mut()) => Event::Connected(connected),
             event = self.data.next() => Event::Data(event),
             () = paced => Event::Paced,
+            () = penalty_over => Event::PenaltyOver,
         }
     }
 
@@ -303,6 +330,13 @@ impl Session {
                     if let Some(upstream) = &mut self.upstream {
                         upstream.send(&line);
                     }
+                }
+                Action::Judge { user } => self.judge(&user),
+                Action::AskTransfer => self.ask_transfer(),
+                Action::CommandDenied { rule } => self.command_denied(rule),
+                Action::Penalise => self.penalise(),
+                Action::Moved { succeeded } => {
+                    info!(succeeded, endpoint = %self.endpoint, "moved to an endpoint of its rule");
                 }
                 Action::Reconnect => self.reconnect(),
                 Action::Resume { succeeded } => {
@@ -329,6 +363,9 @@ impl Session {
                 Action::Login { accepted } => {
                     self.shared.metrics.login(accepted);
                     info!(accepted, user = %one_line(&printable(self.dialogue.user())), "login");
+                    if accepted {
+                        self.check_user();
+                    }
                 }
                 Action::Audit(end) => self.audit(end),
                 Action::Close(end) => {
@@ -339,6 +376,7 @@ impl Session {
                 }
             }
         }
+        self.leave_seats();
     }
 
     /// Sends the last reply in the clear and waits for the client's handshake. What came behind
@@ -461,9 +499,13 @@ impl Session {
     fn reconnect(&mut self) {
         self.upstream = None;
         let (upstream, client) = (self.shared.upstream.clone(), self.parties.client.ip());
-        let lost = self.endpoint;
-        self.reconnect =
-            Some(Box::pin(async move { upstream.connect_again(client, lost).await.map(Box::new) }));
+        let (lost, settings, rule) =
+            (self.endpoint, Arc::clone(&self.settings), self.dialogue.latest_rule());
+        self.reconnect = Some(Box::pin(async move {
+            let rule = rule.and_then(|rule| settings.access.get(rule));
+            let only = rule.and_then(Rule::endpoints);
+            upstream.connect_again(client, lost, only).await.map(Box::new)
+        }));
     }
 
     fn take_connection(&mut self, connected: Result<Box<Connected>, NoEndpoint>) {

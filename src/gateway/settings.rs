@@ -3,12 +3,15 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::access::{Access, Rules};
 use crate::config::{self, Active, Config, Limits, Passive, PassiveHost, Timeouts, TlsMode};
 use crate::ftp::dialogue::{Ascii, Security};
 
 /// The settings of now, or of when a session began.
 #[derive(Debug)]
 pub(super) struct Settings {
+    /// Who may do what.
+    pub(super) access: Rules,
     pub(super) active: Active,
     /// What the clients of each listener get, in the order of the configuration.
     pub(super) listeners: Vec<Terms>,
@@ -35,7 +38,7 @@ pub(super) struct Terms {
 // === impl Settings ===
 
 impl Settings {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, access: &Access) -> Self {
         let requires_data = config.tls.as_ref().is_some_and(|tls| tls.require_data);
         let terms = |listener: &config::Listener| Terms {
             security: Security {
@@ -48,6 +51,7 @@ impl Settings {
             active: listener.active,
         };
         Self {
+            access: access.rules(config),
             active: config.active.clone(),
             listeners: config.listeners.iter().map(terms).collect(),
             upstream_ports: config.upstream.passive_ports.clone(),

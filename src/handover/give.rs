@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::line::Line;
-use super::message::{ENTRIES, Kind, Message, PROTOCOL, Process, State};
+use super::message::{BLOCKS, ENTRIES, Kind, Message, PROTOCOL, Process, State};
 use super::wire::{Bell, Wire};
 use super::{Inner, OLDER, Older, Outcome, lock};
-use crate::gateway::{Entry, Outbox};
+use crate::gateway::{CarriedBlock, Entry, Outbox};
 use crate::ha::Carried;
 use crate::systemd;
 
@@ -114,7 +114,9 @@ impl Inner {
             // One that does not listen hears of nothing more, and is lost to the next process too.
             let _ = line.flush().await;
         }
-        let told = timeout(SERVING, tell(&wire, &resting, entries, self.state(carried))).await;
+        let blocks = self.doors.access().carried();
+        let told = tell(&wire, &resting, blocks, entries, self.state(carried));
+        let told = timeout(SERVING, told).await;
         let failure = match told {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("it ended before it served: {error}")),
@@ -232,11 +234,20 @@ impl Inner {
 }
 
 /// Says how things stand, and hears whether the other one serves.
-async fn tell(wire: &Wire, older: &[Resting], entries: Vec<Entry>, state: State) -> io::Result<()> {
+async fn tell(
+    wire: &Wire,
+    older: &[Resting],
+    blocks: Vec<CarriedBlock>,
+    entries: Vec<Entry>,
+    state: State,
+) -> io::Result<()> {
     wire.send(&Message::State(Box::new(state)), None).await?;
     for Resting { process, line } in older {
         let message = Message::Older(process.clone());
         wire.send(&message, Some(line.wire().as_fd())).await?;
+    }
+    for some in blocks.chunks(BLOCKS) {
+        wire.send(&Message::Blocks(some.to_vec()), None).await?;
     }
     for some in entries.chunks(ENTRIES) {
         wire.send(&Message::Reservations(some.to_vec()), None).await?;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::{Entry, Note};
+use crate::gateway::{CarriedBlock, Entry, Note};
 use crate::ha::Carried;
 
 /// The language of this version. Another one is understood as far as [`Message::Hello`],
@@ -13,6 +13,9 @@ pub(super) const PROTOCOL: u32 = 1;
 
 /// Reservations in one packet, so that it stays far below what a socket takes.
 pub(super) const ENTRIES: usize = 200;
+
+/// The same of blocks, whose messages may be long.
+pub(super) const BLOCKS: usize = 10;
 
 /// One packet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,6 +54,8 @@ pub(super) enum Message {
     State(Box<State>),
     /// With the line to it: a process that is older still, and finishes its sessions.
     Older(Process),
+    /// Who is kept out.
+    Blocks(Vec<CarriedBlock>),
     /// What sessions have reserved.
     Reservations(Vec<Entry>),
     /// That was all.

@@ -15,7 +15,7 @@ use super::message::{Kind, Message, PROTOCOL, Process, State};
 use super::wire::{Bell, Wire, beside};
 use super::{Handover, Inner};
 use crate::config::Config;
-use crate::gateway::{Entry, Inherited, Outbox};
+use crate::gateway::{CarriedBlock, Entry, Inherited, Outbox};
 
 /// How long the older process may take for its first word: it may be handing over to another one.
 const WELCOME: Duration = Duration::from_secs(90);
@@ -174,6 +174,7 @@ impl Predecessor {
 struct Told {
     state: Option<Box<State>>,
     older: Vec<(Process, Line)>,
+    blocks: Vec<CarriedBlock>,
     entries: Vec<Entry>,
 }
 
@@ -191,6 +192,7 @@ impl Handover {
             .map_err(|error| predecessor.lost(error))?;
         let told = predecessor.listen().await?;
         let inner = &self.inner;
+        inner.doors.access().carry(told.blocks);
         let (own, parcels) = Outbox::new();
         let owners: Vec<_> = told.older.iter().map(|(_, line)| line.outbox().clone()).collect();
         for entry in &told.entries {
@@ -226,7 +228,8 @@ impl Handover {
 
 impl Predecessor {
     async fn listen(&self) -> Result<Told, TakeError> {
-        let mut told = Told { state: None, older: Vec::new(), entries: Vec::new() };
+        let mut told =
+            Told { state: None, older: Vec::new(), blocks: Vec::new(), entries: Vec::new() };
         loop {
             match self.hear().await? {
                 (Message::State(state), _) => told.state = Some(state),
@@ -235,6 +238,7 @@ impl Predecessor {
                     let (outbox, parcels) = Outbox::new();
                     told.older.push((process, Line::new(wire, outbox, parcels)));
                 }
+                (Message::Blocks(blocks), _) => told.blocks.extend(blocks),
                 (Message::Reservations(entries), _) => told.entries.extend(entries),
                 (Message::Done, _) => return Ok(told),
                 (Message::Refused { why, .. }, _) => {

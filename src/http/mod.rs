@@ -160,8 +160,7 @@ fn status(good: bool) -> StatusCode {
 }
 
 async fn render_metrics(State(node): State<Node>) -> Response {
-    // Some states change by time alone: looking at the endpoints brings their metrics up to date.
-    node.health.endpoints();
+    node.health.show();
     match node.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => {

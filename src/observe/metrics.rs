@@ -4,6 +4,7 @@
 //! never from a client: the number of series is bounded. An endpoint that is gone takes its series
 //! with it.
 
+mod access;
 mod counts;
 mod handover;
 mod labels;
@@ -24,8 +25,9 @@ use crate::ftp::dialogue::{CallbackRefusal, DataFailure, Outcome};
 use crate::ftp::{Direction, SessionEnd};
 use crate::observe::events::Events;
 
+use access::Access;
 use handover::Handover;
-pub use labels::{ConnectResult, Connection, HeaderRefusal, LeaseResult, Refusal, Stage};
+pub use labels::{ConnectResult, Connection, Denial, HeaderRefusal, LeaseResult, Refusal, Stage};
 use labels::{call_result, login_result, resume_result};
 use maker::Maker;
 use pair::Pair;
@@ -74,6 +76,7 @@ pub struct Metrics {
     passive_strangers: IntCounter,
     proxy_protocol_refused: IntCounterVec,
     audit_dropped: IntCounter,
+    access: Access,
     handover: Handover,
     pair: Pair,
     settings: Settings,
@@ -224,6 +227,7 @@ impl Metrics {
                 "audit_dropped_total",
                 "Audit lines lost because the log could not be written.",
             )?,
+            access: Access::new(&make)?,
             handover: Handover::new(&make)?,
             pair: Pair::new(&make)?,
             settings: Settings::new(&make)?,
@@ -522,6 +526,9 @@ mod tests {
         for series in [
             "ftpgate_sessions 0",
             "ftpgate_sessions_refused_total{reason=\"client-limit\"} 0",
+            "ftpgate_sessions_refused_total{reason=\"rule-limit\"} 0",
+            "ftpgate_logins_denied_total{reason=\"blocked\"} 0",
+            "ftpgate_bans 0",
             "ftpgate_session_ends_total{reason=\"quit\"} 0",
             "ftpgate_logins_total{result=\"accepted\"} 0",
             "ftpgate_transfers_total{direction=\"upload\",outcome=\"complete\"} 0",

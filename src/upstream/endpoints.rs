@@ -76,6 +76,8 @@ pub(super) struct Endpoint {
 /// What is learnt of an endpoint as time goes by.
 #[derive(Debug)]
 struct Known {
+    /// Which `[[upstream.endpoint]]` stand for it, or did.
+    entries: Vec<EndpointAddress>,
     zone: Option<Arc<str>>,
     name: Option<Arc<str>>,
     health: Health,
@@ -204,7 +206,9 @@ impl Endpoints {
                 info!(endpoint = %address, "endpoint is back");
                 endpoint.show();
             }
-            endpoint.is_known_as(zone, name);
+            let stand = entries.iter().filter(|entry| entry.found.contains(&address));
+            let stand = stand.map(|entry| entry.address.clone()).collect();
+            endpoint.is_known_as(stand, zone, name);
             next.push(endpoint);
         }
         for endpoint in old.iter() {
@@ -257,8 +261,15 @@ impl Endpoint {
         let metrics = table.metrics.clone();
         metrics.endpoint_added(address);
         let health = Health::new(table.probed);
-        let known =
-            Known { zone: None, name: None, health, stages: Vec::new(), probed: None, told: None };
+        let known = Known {
+            entries: Vec::new(),
+            zone: None,
+            name: None,
+            health,
+            stages: Vec::new(),
+            probed: None,
+            told: None,
+        };
         let endpoint = Self {
             address,
             known: Mutex::new(known),
@@ -273,10 +284,22 @@ impl Endpoint {
         endpoint
     }
 
-    fn is_known_as(&self, zone: Option<Arc<str>>, name: Option<Arc<str>>) {
+    fn is_known_as(
+        &self,
+        entries: Vec<EndpointAddress>,
+        zone: Option<Arc<str>>,
+        name: Option<Arc<str>>,
+    ) {
         let mut known = lock(&self.known);
+        known.entries = entries;
         known.zone = zone;
         known.name = name;
+    }
+
+    /// Whether one of these `[[upstream.endpoint]]` stands for it; `None` is all of them.
+    pub(super) fn is_of(&self, entries: Option<&[EndpointAddress]>) -> bool {
+        entries
+            .is_none_or(|entries| lock(&self.known).entries.iter().any(|it| entries.contains(it)))
     }
 
     /// The name that led here, if one did; the first one of the configuration.

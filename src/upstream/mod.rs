@@ -189,13 +189,18 @@ impl Upstream {
     }
 
     /// Tries one endpoint after the other until one says 220, and all of them again if none did
-    /// and there is time. The total is bounded by `upstream.connect_deadline`.
+    /// and there is time. The total is bounded by `upstream.connect_deadline`. With `only`, no
+    /// endpoint counts but those of these `[[upstream.endpoint]]`.
     ///
     /// # Errors
     ///
     /// If there is no endpoint, or none answered in that time.
-    pub async fn connect(&self, client: IpAddr) -> Result<Connected, NoEndpoint> {
-        self.connect_avoiding(client, None).await
+    pub async fn connect(
+        &self,
+        client: IpAddr,
+        only: Option<&[EndpointAddress]>,
+    ) -> Result<Connected, NoEndpoint> {
+        self.connect_avoiding(client, None, only).await
     }
 
     /// The same for a session whose connection to `lost` is no more: that endpoint is tried last,
@@ -208,19 +213,28 @@ impl Upstream {
         &self,
         client: IpAddr,
         lost: SocketAddr,
+        only: Option<&[EndpointAddress]>,
     ) -> Result<Connected, NoEndpoint> {
-        self.connect_avoiding(client, Some(lost)).await
+        self.connect_avoiding(client, Some(lost), only).await
+    }
+
+    /// Whether an endpoint is one of these `[[upstream.endpoint]]`, or all count.
+    pub fn is_among(&self, endpoint: SocketAddr, only: Option<&[EndpointAddress]>) -> bool {
+        let there = self.inner.endpoints.snapshot();
+        only.is_none() || there.iter().any(|it| it.address == endpoint && it.is_of(only))
     }
 
     async fn connect_avoiding(
         &self,
         client: IpAddr,
         lost: Option<SocketAddr>,
+        only: Option<&[EndpointAddress]>,
     ) -> Result<Connected, NoEndpoint> {
         let config = Arc::clone(&self.inner.config.borrow());
         let deadline = Instant::now() + config.connect_deadline;
         let mut endpoints = self.inner.endpoints.watch();
-        if timeout_at(deadline, endpoints.wait_for(|there| !there.is_empty())).await.is_err() {
+        let come = endpoints.wait_for(|there| there.iter().any(|it| it.is_of(only)));
+        if timeout_at(deadline, come).await.is_err() {
             return Err(NoEndpoint);
         }
         for round in 0..ROUNDS {
@@ -231,7 +245,8 @@ impl Upstream {
                 }
                 sleep_until(until).await;
             }
-            for endpoint in self.in_order(config.choice, client, lost) {
+            let order = self.in_order(config.choice, client, lost);
+            for endpoint in order.into_iter().filter(|it| it.is_of(only)) {
                 if Instant::now() >= deadline {
                     return Err(NoEndpoint);
                 }

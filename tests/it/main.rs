@@ -12,6 +12,7 @@
     clippy::print_stderr
 )]
 
+mod access;
 mod active;
 mod admin;
 mod ascii;

@@ -44,6 +44,10 @@ fn check_says_that_a_file_will_do_and_what_it_means() {
     assert_eq!(told, expected);
     assert_eq!(with_file("check", ENDPOINT).0, 0, "one endpoint is all that must be said");
     assert_eq!(ftpgate(&["check", "-c", REFERENCE]).0, 0);
+    let access = "[access]\ndefault = \"deny\"\n[[access.rule]]\nname = \"a\"\n[access.bans]\n";
+    let (code, told, _) = with_file("check", &format!("{access}{ENDPOINT}"));
+    let expected = "access: 1 rule, all others denied\nbans: 10 refused logins in 10m, for 15m\n";
+    assert!(code == 0 && told.ends_with(expected), "{told}");
 }
 
 #[test]

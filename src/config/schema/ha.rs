@@ -81,6 +81,7 @@ pub(super) struct CloudWatch {
 pub(super) struct Admin {
     enabled: bool,
     socket: PathBuf,
+    state: PathBuf,
 }
 
 /// A duration whose place in the file is wanted.
@@ -122,7 +123,11 @@ impl Default for CloudWatch {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { enabled: true, socket: "/run/ftpgate/admin.sock".into() }
+        Self {
+            enabled: true,
+            socket: "/run/ftpgate/admin.sock".into(),
+            state: "/var/lib/ftpgate/blocks.json".into(),
+        }
     }
 }
 
@@ -379,6 +384,6 @@ impl CloudWatch {
 
 impl Admin {
     pub(super) fn into_config(self) -> Option<config::Admin> {
-        self.enabled.then_some(config::Admin { socket: self.socket })
+        self.enabled.then_some(config::Admin { socket: self.socket, state: self.state })
     }
 }

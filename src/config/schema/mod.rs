@@ -3,6 +3,7 @@
 //! What concerns one value is checked while it is read; what concerns several is checked here,
 //! all of it, so that one run tells every fault.
 
+mod access;
 mod ha;
 mod proxy_protocol;
 mod tls;
@@ -21,6 +22,7 @@ use toml::Spanned;
 use super::report::Fault;
 use super::values::{Ports, address, duration, filter, named_address, passive_address, zone};
 use super::{Ascii, Config, PassiveAddress, TlsMode, Zone};
+use access::{Access, Others};
 use ha::{Admin, CloudWatch, Ha};
 use proxy_protocol::ProxyProtocol;
 use tls::Tls;
@@ -47,6 +49,8 @@ struct File {
     active: Active,
     #[serde(default)]
     proxy_protocol: ProxyProtocol,
+    #[serde(default)]
+    access: Access,
     upstream: Upstream,
     #[serde(default)]
     dns: Dns,
@@ -328,6 +332,11 @@ impl File {
         let listeners: Vec<_> =
             self.listener.iter().map(|listener| *listener.address.get_ref()).collect();
         faults.extend(self.upstream.faults(&listeners));
+        faults.extend(self.access.faults(&Others {
+            listeners: &listeners,
+            endpoints: &self.upstream.addresses(),
+            resume: self.upstream.resume,
+        }));
         faults.extend(self.dns.faults());
         faults.extend(self.probe.faults());
         if self.http.enabled
@@ -385,6 +394,7 @@ impl File {
             },
             active: super::Active { source_port: self.active.source_port },
             proxy_protocol: self.proxy_protocol.into_config(),
+            access: self.access.into_config(),
             upstream: self.upstream.into_config(),
             dns: self.dns.into_config(),
             probe: self.probe.into_config(),

@@ -34,7 +34,7 @@ pub(super) struct Upstream {
     #[serde(default = "default_lost_after", deserialize_with = "duration")]
     lost_after: Duration,
     #[serde(default = "default_resume")]
-    resume: bool,
+    pub(super) resume: bool,
     #[serde(default = "default_passive_ports")]
     passive_ports: Ports,
     #[serde(default)]
@@ -203,6 +203,11 @@ impl Default for Probe {
 // === faults ===
 
 impl Upstream {
+    /// Its endpoints as they are written.
+    pub(super) fn addresses(&self) -> Vec<EndpointAddress> {
+        self.endpoint.get_ref().iter().map(|it| it.address.get_ref().clone()).collect()
+    }
+
     /// What is wrong between the values; `listeners` are this node's own.
     pub(super) fn faults(&self, listeners: &[SocketAddr]) -> Vec<Fault> {
         let mut faults = Vec::new();

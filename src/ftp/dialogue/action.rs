@@ -10,6 +10,9 @@ use crate::ftp::command::{Direction, Line};
 /// What the driver is to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
+    /// Say whether one more transfer may begin, by [`Dialogue::handle_transfer_verdict`]. If so, its
+    /// place is taken until its audit line.
+    AskTransfer,
     /// Write the audit line of a transfer.
     Audit(TransferEnd),
     /// PORT or EPRT: keep in mind where the client waits, and where the upstream does.
@@ -27,14 +30,32 @@ pub enum Action {
     CallbackRefused(CallbackRefusal),
     /// Flush what goes to the client and end the session.
     Close(SessionEnd),
+    /// A command was refused for a rule.
+    CommandDenied {
+        /// The driver's number of that rule.
+        rule: usize,
+    },
     /// The transfer is proven complete: send FIN to the data connection's receiver.
     FinishData,
+    /// Say whether this user may log in, by [`Dialogue::handle_verdict`].
+    Judge {
+        /// The argument of USER.
+        user: Vec<u8>,
+    },
     /// A login was answered.
     Login {
         /// By 230, not by 530.
         accepted: bool,
     },
-    /// Connect to an endpoint again, wait for its banner, and say
+    /// A session that was to go on at another endpoint for its user's sake does so, or cannot.
+    Moved {
+        /// It goes on.
+        succeeded: bool,
+    },
+    /// The upstream has refused a login. Say [`Dialogue::handle_penalty_over`] when the client may
+    /// hear of it.
+    Penalise,
+    /// Connect to an endpoint again, one that [`Dialogue::latest_rule`] permits, wait for its banner, and say
     /// [`Dialogue::handle_upstream_connected`] or [`Dialogue::handle_reconnect_failed`].
     Reconnect,
     /// The upstream waits for a data connection that will not come: open it and reset it, so that

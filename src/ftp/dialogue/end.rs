@@ -3,6 +3,8 @@
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SessionEnd {
+    /// Too many logins were refused.
+    Banned,
     /// The client closed or lost its control connection.
     ClientClosed,
     /// This node is stopping.
@@ -15,6 +17,8 @@ pub enum SessionEnd {
     Killed,
     /// No login for the login time-out.
     LoginTimeout,
+    /// Its user is served at another endpoint, to which it could not be taken.
+    Moved,
     /// The client sent something in the clear behind AUTH.
     PlaintextBehindAuth,
     /// The client or the upstream did not speak FTP.
@@ -31,13 +35,15 @@ pub enum SessionEnd {
 
 impl SessionEnd {
     /// All of them, for metrics.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
+        Self::Banned,
         Self::ClientClosed,
         Self::Drained,
         Self::HandshakeTimeout,
         Self::IdleTimeout,
         Self::Killed,
         Self::LoginTimeout,
+        Self::Moved,
         Self::PlaintextBehindAuth,
         Self::ProtocolError,
         Self::ProxyHeader,
@@ -49,12 +55,14 @@ impl SessionEnd {
     /// The word for it in logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Banned => "banned",
             Self::ClientClosed => "client-closed",
             Self::Drained => "drained",
             Self::HandshakeTimeout => "handshake-timeout",
             Self::IdleTimeout => "idle-timeout",
             Self::Killed => "killed",
             Self::LoginTimeout => "login-timeout",
+            Self::Moved => "moved",
             Self::PlaintextBehindAuth => "plaintext-behind-auth",
             Self::ProtocolError => "protocol-error",
             Self::ProxyHeader => "proxy-header",

@@ -1,9 +1,11 @@
 //! Plays any sequence of events to a dialogue and judges what it wants done: the property test
 //! and the fuzz target share it, so it uses nothing but the public interface.
 
+use std::sync::Arc;
+
 use super::{
-    Action, Ascii, Command, DataFailure, Dialogue, Direction, Lines, Outcome, Replies, Security,
-    SessionEnd, Terms, Verb,
+    Action, Ascii, Command, Commands, DataFailure, Dialogue, Direction, Lines, Outcome, Permit,
+    Replies, Security, SessionEnd, Terms, Verb, Verdict,
 };
 
 /// The longest line that a judged client may send.
@@ -31,6 +33,8 @@ pub(crate) enum Step {
     ReconnectFailed,
     /// The timer runs out.
     Timeout,
+    /// A client whose login was refused may hear of it; or is also shown the door.
+    PenaltyOver { banned: bool },
     /// A passive port is reserved.
     Reserved,
     /// No passive port can be had.
@@ -81,13 +85,29 @@ pub(crate) fn terms() -> Terms {
         client: [127, 0, 0, 1].into(),
         own_address: [127, 0, 0, 2].into(),
         own_ports: vec![8192..=8200, 21..=21],
+        permit: None,
+        penalties: false,
     }
+}
+
+/// The rule of the user `limited`, whose transfers are counted and who may not DELE.
+const LIMITED: usize = 1;
+/// The rule of the user `remote`, who is served at every other endpoint only.
+const REMOTE: usize = 2;
+
+fn permit(rule: usize) -> Arc<Permit> {
+    let commands = match rule {
+        LIMITED => Commands::Without(vec!["DELE".into()]),
+        _ => Commands::All,
+    };
+    let limits_transfers = rule == LIMITED;
+    Arc::new(Permit { rule, name: format!("rule-{rule}"), commands, limits_transfers })
 }
 
 /// Plays the steps; an error says which promise of the dialogue was broken.
 pub(crate) fn judge(steps: &[Step]) -> Result<(), String> {
     let mut judge = Judge {
-        dialogue: Dialogue::new(terms()),
+        dialogue: Dialogue::new(Terms { penalties: true, ..terms() }),
         lines: Lines::new(LINE_LIMIT),
         replies: Replies::new(REPLY_LIMIT),
         data: Data::Absent,
@@ -95,6 +115,10 @@ pub(crate) fn judge(steps: &[Step]) -> Result<(), String> {
         answered: 0,
         complete: false,
         link: Link::Up,
+        penalised: false,
+        asked_for: 0,
+        placed: false,
+        visited: 0,
         securing: false,
         secured: false,
         restart: Restart::None,
@@ -137,6 +161,14 @@ struct Judge {
     /// The latest transfer's bytes are proven complete and closed with FIN.
     complete: bool,
     link: Link,
+    /// The refusal of a login is kept back.
+    penalised: bool,
+    /// Transfers that were asked for.
+    asked_for: usize,
+    /// One of them has its place.
+    placed: bool,
+    /// Endpoints that the session has been at besides the first.
+    visited: usize,
     /// The client shakes hands, and nothing may be said until it has.
     securing: bool,
     secured: bool,
@@ -196,11 +228,16 @@ impl Judge {
             (Step::UpstreamConnected, _) if self.link == Link::Connecting => {
                 self.link = Link::Replaying;
                 self.owed = 0;
+                self.visited += 1;
                 self.dialogue.handle_upstream_connected(false);
             }
             (Step::ReconnectFailed, _) if self.link == Link::Connecting => {
                 self.link = Link::Lost;
                 self.dialogue.handle_reconnect_failed();
+            }
+            (Step::PenaltyOver { banned }, _) if self.penalised => {
+                self.penalised = false;
+                self.dialogue.handle_penalty_over(*banned);
             }
             (Step::Timeout, _) => self.dialogue.handle_timeout(self.dialogue.waiting()),
             (Step::Reserved, Data::Reserving) => {
@@ -241,6 +278,9 @@ impl Judge {
         self.perform()?;
         if self.dialogue.is_idle() && !self.closed && self.answered != self.asked {
             return Err(format!("{} commands, {} answers", self.asked, self.answered));
+        }
+        if self.dialogue.is_idle() && self.placed {
+            return Err("a transfer's place is not given back".into());
         }
         Ok(())
     }
@@ -329,8 +369,26 @@ impl Judge {
                     Data::Absent
                 }
                 (Action::ResetData, _) => Data::Absent,
+                (Action::Judge { user }, data) => {
+                    self.dialogue.handle_verdict(self.judge_user(&user));
+                    data
+                }
+                (Action::Penalise, data) => {
+                    self.penalised = true;
+                    data
+                }
+                (Action::AskTransfer, data) => {
+                    if std::mem::replace(&mut self.placed, self.asked_for.is_multiple_of(2)) {
+                        return Err("a second transfer is asked for".into());
+                    }
+                    self.asked_for += 1;
+                    self.dialogue.handle_transfer_verdict(self.placed);
+                    data
+                }
+                (Action::CommandDenied { rule: LIMITED }, data) => data,
                 (Action::Audit(end), data) => {
                     self.restart = Restart::None;
+                    self.placed = false;
                     let positive = end.reply.is_some_and(|code| code < 300);
                     let told = end.outcome == Outcome::Complete;
                     if positive != told || (told && !self.complete) {
@@ -342,7 +400,7 @@ impl Judge {
                     self.closed = true;
                     data
                 }
-                (Action::Resume { succeeded }, data) => {
+                (Action::Resume { succeeded } | Action::Moved { succeeded }, data) => {
                     if succeeded {
                         self.link = Link::Up;
                     }
@@ -355,12 +413,27 @@ impl Judge {
         Ok(())
     }
 
+    fn judge_user(&self, user: &[u8]) -> Verdict {
+        match user {
+            b"denied" => Verdict::Denied("no".into()),
+            b"limited" => Verdict::Permitted(Some(permit(LIMITED))),
+            b"remote" if self.visited.is_multiple_of(2) => Verdict::Elsewhere(Some(permit(REMOTE))),
+            b"remote" => Verdict::Permitted(Some(permit(REMOTE))),
+            _ => Verdict::Permitted(None),
+        }
+    }
+
     /// A line that goes upstream. During a replay it must be one that was known before, of a
     /// kind that may be said twice, and the only one.
     fn judge_line(&mut self, line: &[u8]) -> Result<(), String> {
         let Ok(command) = Command::parse(line) else {
             return Err(format!("no command: {}", line.escape_ascii()));
         };
+        let limited = self.dialogue.rules().any(|rule| rule == LIMITED);
+        let denied = limited && command.word() == b"DELE" && self.link == Link::Up;
+        if denied || (command.verb() == Verb::User && command.argument() == b"denied") {
+            return Err(format!("what is denied: {}", line.escape_ascii()));
+        }
         match self.link {
             Link::Up => self.told.push(line.to_vec()),
             Link::Replaying => {

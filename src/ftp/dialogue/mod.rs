@@ -27,6 +27,7 @@ mod active;
 mod end;
 mod outcome;
 mod passive;
+mod permit;
 mod representation;
 mod resume;
 mod security;
@@ -52,6 +53,8 @@ pub use end::SessionEnd;
 pub use outcome::{Course, DataFailure, InFlight, Outcome, TransferEnd};
 pub use passive::DataTarget;
 use passive::PassiveRequest;
+use permit::Permits;
+pub use permit::{Commands, Permit, Verdict};
 use resume::{Link, Memory};
 use security::Protection;
 pub use security::Security;
@@ -85,6 +88,7 @@ pub struct Dialogue {
     memory: Option<Box<Memory>>,
     channel: Channel,
     protection: Protection,
+    permits: Permits,
     /// The client is in TYPE A, and the gateway translates.
     ascii: bool,
     user: Vec<u8>,
@@ -118,16 +122,22 @@ enum Queued {
 enum Pending {
     /// The client's TYPE A, for which the upstream was told TYPE I.
     Ascii(Command),
+    /// A transfer that waits for [`Dialogue::handle_transfer_verdict`].
+    Asked(Command, Direction),
     /// A transfer of which the upstream hears when the client has been called.
     Calling(Command, Direction),
     Command(Command),
     /// A TYPE I of our own, as [`Dialogue::translate_by_default`] says.
     Image,
+    /// A USER that waits for [`Dialogue::handle_verdict`].
+    Judged(Command),
     /// A PWD of our own, as [`Dialogue::remember`] says.
     Locate,
     /// A NOOP or REST of our own, as [`Dialogue::nudge`] and [`Dialogue::forget_restart`] say.
     Nudge,
     Passive(PassiveRequest),
+    /// The refusal of a login, kept back until [`Dialogue::handle_penalty_over`].
+    Penalty(Reply),
     Transfer(Transfer),
 }
 
@@ -171,6 +181,7 @@ impl Dialogue {
             link: Link::Up,
             memory: terms.resume.then(Box::default),
             protection: Protection::new(terms.security),
+            permits: Permits::new(terms.permit.clone()),
             ascii: terms.ascii == Ascii::TranslateByDefault,
             terms,
             channel: Channel::Absent,
@@ -233,6 +244,7 @@ impl Dialogue {
         self.note_answer();
         if reply.code() == 421 {
             self.finish_unanswered(Outcome::UpstreamFailed, None);
+            self.end_penalty();
             self.tell(reply);
             self.close(SessionEnd::UpstreamClosed);
             return;
@@ -244,7 +256,13 @@ impl Dialogue {
         }
         match self.pending.front_mut() {
             // Nobody asked: passing it on would put every later answer one command too late.
-            None | Some(Pending::Calling(..)) => {}
+            None
+            | Some(
+                Pending::Asked(..)
+                | Pending::Calling(..)
+                | Pending::Judged(_)
+                | Pending::Penalty(_),
+            ) => {}
             Some(Pending::Passive(_)) => self.handle_passive_reply(reply),
             Some(Pending::Transfer(_)) => self.handle_transfer_reply(reply),
             Some(Pending::Command(_)) if reply.is_preliminary() => self.tell(reply),
@@ -289,7 +307,7 @@ impl Dialogue {
             return;
         }
         if self.link.is_resuming() {
-            self.actions.push_back(Action::Resume { succeeded: false });
+            self.tell_resumed(false);
         }
         self.give_up(end, why);
     }
@@ -356,11 +374,14 @@ impl Dialogue {
             None => Waiting::Command,
             Some(
                 Pending::Ascii(_)
+                | Pending::Asked(..)
                 | Pending::Command(_)
                 | Pending::Image
+                | Pending::Judged(_)
                 | Pending::Locate
                 | Pending::Nudge,
             ) => Waiting::Reply,
+            Some(Pending::Penalty(_)) => Waiting::Nothing,
             Some(Pending::Calling(..)) => Waiting::DataConnect,
             Some(Pending::Passive(request)) => request.waiting(),
             Some(Pending::Transfer(transfer)) => transfer.waiting(),
@@ -425,6 +446,7 @@ impl Dialogue {
     /// does to FTP; every other verb passes through.
     fn start(&mut self, command: Command) {
         if self.refuse_unsecured(&command)
+            || self.refuse_denied(&command)
             || self.refuse_ascii(&command)
             || self.refuse_lost(&command)
         {
@@ -474,10 +496,7 @@ impl Dialogue {
                 self.restart = first_number(command.argument()).unwrap_or(u64::MAX);
                 self.forward(command);
             }
-            Verb::User => {
-                self.user = command.argument().to_vec();
-                self.forward(command);
-            }
+            Verb::User => self.start_user(command),
             verb => match verb.direction() {
                 Some(direction) if self.logged_in => self.start_transfer(command, direction),
                 _ => self.forward(command),
@@ -494,9 +513,16 @@ impl Dialogue {
                 // 230 logged in; 232 likewise (RFC 2228); 202 to a PASS that was not needed.
                 let accepted = matches!(reply.code(), 230 | 232)
                     || (verb != Verb::User && reply.code() == 202);
+                let again = self.logged_in;
                 self.logged_in |= accepted;
+                self.permits.settle(verb, &reply, accepted, again);
                 if accepted || (verb == Verb::Pass && reply.code() >= 400) {
                     self.actions.push_back(Action::Login { accepted });
+                }
+                // A refused USER of who is logged in is no guess at a password.
+                let guessed = matches!(reply.code(), 430 | 530) && !(verb == Verb::User && again);
+                if guessed && self.terms.penalties {
+                    return self.penalise(reply);
                 }
                 self.tell(reply);
                 if accepted {
@@ -507,6 +533,7 @@ impl Dialogue {
                 self.logged_in &= !reply.is_positive();
                 self.epsv_all &= !reply.is_positive();
                 if reply.is_positive() {
+                    self.permits.reset(self.terms.permit.clone());
                     self.ascii = self.terms.ascii == Ascii::TranslateByDefault;
                 }
                 self.tell(reply);
@@ -570,12 +597,13 @@ impl Dialogue {
             return;
         }
         let outcome = match end {
-            SessionEnd::Drained | SessionEnd::Killed => Outcome::GatewayFailed,
+            SessionEnd::Banned | SessionEnd::Drained | SessionEnd::Killed => Outcome::GatewayFailed,
             _ => Outcome::UpstreamFailed,
         };
         // No transfer follows, so the upstream, which may be gone, need not forget a REST.
         self.restart = 0;
         self.finish_unanswered(outcome, Some(&format!("Transfer aborted. {why}")));
+        self.end_penalty();
         self.answer(421, why);
         self.close(end);
     }

@@ -25,6 +25,9 @@ use crate::ftp::reply::Reply;
 /// How many connections may be tried for one command: one that kills its server would else be sent
 /// to server after server for ever, with a login each time.
 const ATTEMPTS: u8 = 3;
+/// How often a session may be taken to another endpoint for its user's sake: each time its client has
+/// all the time for a login again.
+const MOVES: u8 = 3;
 /// Lines of a login that are remembered: USER, PASS, ACCT, and some for a server with more questions.
 const LOGIN_LIMIT: usize = 8;
 /// Settings that are remembered; a client has a handful.
@@ -329,12 +332,14 @@ impl Dialogue {
         let mut again = Vec::new();
         for pending in std::mem::take(&mut self.pending) {
             match pending {
+                Pending::Asked(command, _) | Pending::Judged(command) => again.push(command),
                 Pending::Command(command) if is_repeatable(command.verb()) => again.push(command),
                 Pending::Command(_) => self.answer(
                     451,
                     "The connection to the FTP server was lost; it is not known whether this command took effect.",
                 ),
                 Pending::Ascii(command) => again.push(command),
+                Pending::Penalty(reply) => self.tell(reply),
                 Pending::Passive(request) => {
                     self.actions.push_back(Action::ResetData);
                     again.push(request.into_command());
@@ -390,7 +395,7 @@ impl Dialogue {
             memory.attempts = *attempt;
         }
         self.link = Link::Up;
-        self.actions.push_back(Action::Resume { succeeded: true });
+        self.tell_resumed(true);
         self.pump();
     }
 
@@ -435,8 +440,33 @@ impl Dialogue {
     }
 
     pub(super) fn give_up_resume(&mut self, why: &str) {
-        self.actions.push_back(Action::Resume { succeeded: false });
+        self.tell_resumed(false);
         self.give_up(SessionEnd::UpstreamClosed, why);
+    }
+
+    /// Says how it went: the way back from a loss, or to the endpoint of a user.
+    pub(super) fn tell_resumed(&mut self, succeeded: bool) {
+        self.actions.push_back(match std::mem::take(&mut self.permits.moving) {
+            true => Action::Moved { succeeded },
+            false => Action::Resume { succeeded },
+        });
+    }
+
+    /// Goes on at another endpoint, where the user of this USER is served, and says it there.
+    pub(super) fn move_on(&mut self, command: Command) {
+        let may = self.permits.moves < MOVES;
+        let Some(memory) = self.memory.as_mut().filter(|memory| may && memory.suffices()) else {
+            // The upstream counts refused logins, and a new connection would start its count anew.
+            return self.give_up(SessionEnd::Moved, "Please connect again to log in as this user.");
+        };
+        // What was said of another user ends with this USER (RFC 959 4.1.1).
+        memory.login.clear();
+        let attempt = memory.attempts + 1;
+        self.drop_channel();
+        self.requeue(command);
+        self.permits.moving = true;
+        self.permits.moves += 1;
+        self.reconnect(attempt);
     }
 
     /// Keeps what a command has changed, in case its upstream is lost.

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::Security;
+use super::{Permit, Security};
 
 /// What the driver knows of this session's addresses.
 #[derive(Debug, Clone)]
@@ -32,6 +33,10 @@ pub struct Terms {
     pub own_address: IpAddr,
     /// Ports that are ours there.
     pub own_ports: Vec<RangeInclusive<u16>>,
+    /// What the client may do before its user is known, if a rule says so.
+    pub permit: Option<Arc<Permit>>,
+    /// Logins that the upstream refuses are counted ([`Action::Penalise`](super::Action::Penalise)).
+    pub penalties: bool,
 }
 
 /// Who translates the line ends of TYPE A, and when.

@@ -93,7 +93,7 @@ impl Dialogue {
         }
         if let Some(Pending::Calling(..)) = self.pending.front() {
             if let Some(Pending::Calling(command, direction)) = self.pending.pop_front() {
-                self.start_transfer(command, direction);
+                self.launch_transfer(command, direction);
             }
             return;
         }
@@ -196,9 +196,14 @@ impl Dialogue {
             };
             return self.refuse_transfer(&command, 425, why);
         }
-        if self.await_upstream(&command) {
+        if self.await_upstream(&command) || self.ask_transfer(&command, direction) {
             return;
         }
+        self.launch_transfer(command, direction);
+    }
+
+    /// Begins a transfer that may: the client is called first, if it waits for that.
+    pub(super) fn launch_transfer(&mut self, command: Command, direction: Direction) {
         if self.channel == Channel::Callback {
             // First of all, as an upstream that has heard of an upload waits for its bytes, deaf to
             // ABOR, for as long as it likes.
@@ -322,7 +327,8 @@ impl Dialogue {
             Verb::Stat => command.argument().trim_ascii().is_empty(),
             _ => false,
         };
-        may && self.queue.is_empty()
+        may && self.is_permitted(command)
+            && self.queue.is_empty()
             && self.pending.len() <= OVERTAKER_LIMIT
             && !transfer.answered
             && transfer.held.is_none()

@@ -10,7 +10,7 @@ pub(super) async fn copy(
     limit: u64,
 ) -> Result<Stop, RelayError> {
     passage.readable().await?;
-    let mut buffer = vec![0; size];
+    let mut buffer = vec![0; passage.piece(size)];
     let mut moved = 0;
     while moved < limit {
         let bytes = passage.receive(|from| from.try_read(&mut buffer)).await?;

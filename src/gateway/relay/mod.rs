@@ -17,15 +17,16 @@ mod tests;
 mod work;
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::{coop, yield_now};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
+use super::access::Rate;
 use crate::tls::Tls;
 
 pub(super) use splice::PipeBudget;
@@ -46,18 +47,19 @@ const IDLE_TICKS: u32 = 4;
 ///
 /// A reset or error of `to` is noticed while `from` is silent and the other way round; a FIN of
 /// `to` is no error, for it still may be receiving. After `idle` without a byte moved the relay
-/// gives up.
+/// gives up. With a `rate` it reads no faster than that; the wait for it is not idle.
 ///
 /// Dropping the future leaks nothing, but bytes may be in its hands: a transfer whose relay was
 /// dropped must be reset.
-pub(super) async fn relay(
+pub(super) fn relay(
     from: &TcpStream,
     to: &TcpStream,
     pipes: &PipeBudget,
+    rate: Option<&Rate>,
     idle: Duration,
     progress: &Progress,
-) -> Result<(), RelayError> {
-    relay_with(BULK, from, to, pipes, idle, progress).await
+) -> impl Future<Output = Result<(), RelayError>> {
+    relay_with(BULK, from, to, pipes, rate, idle, progress)
 }
 
 /// How far a relay is; to be read while it runs.
@@ -66,6 +68,8 @@ pub(super) struct Progress {
     received: AtomicU64,
     delivered: AtomicU64,
     moved: AtomicU64,
+    /// The relay waits for nobody but its own rate.
+    paced: AtomicBool,
 }
 
 /// Why a relay stopped before the sender's FIN.
@@ -106,10 +110,11 @@ async fn relay_with(
     from: &TcpStream,
     to: &TcpStream,
     pipes: &PipeBudget,
+    rate: Option<&Rate>,
     idle: Duration,
     progress: &Progress,
 ) -> Result<(), RelayError> {
-    let mut passage = Passage::new(from, to, progress);
+    let mut passage = Passage::new(from, to, rate, progress);
     tokio::select! {
         biased;
         result = passage.run(bulk, pipes) => result,
@@ -124,7 +129,8 @@ async fn stalled(progress: &Progress, idle: Duration) {
     while quiet < IDLE_TICKS {
         sleep(idle / IDLE_TICKS).await;
         let moved = progress.moved();
-        quiet = if moved == seen { quiet + 1 } else { 0 };
+        let is_quiet = moved == seen && !progress.paced.load(Ordering::Relaxed);
+        quiet = if is_quiet { quiet + 1 } else { 0 };
         seen = moved;
     }
 }
@@ -170,6 +176,9 @@ struct Passage<'a> {
     from: &'a TcpStream,
     to: &'a TcpStream,
     progress: &'a Progress,
+    rate: Option<&'a Rate>,
+    /// When it lets the next bytes come, if not yet.
+    due: Option<Instant>,
     /// The sender's FIN is in its socket, perhaps behind bytes not yet read.
     from_ended: bool,
     /// Bytes since others had their turn.
@@ -182,8 +191,18 @@ struct Vectored<'a>(&'a TcpStream);
 // === impl Passage ===
 
 impl<'a> Passage<'a> {
-    fn new(from: &'a TcpStream, to: &'a TcpStream, progress: &'a Progress) -> Self {
-        Self { from, to, progress, from_ended: false, turn: 0 }
+    fn new(
+        from: &'a TcpStream,
+        to: &'a TcpStream,
+        rate: Option<&'a Rate>,
+        progress: &'a Progress,
+    ) -> Self {
+        Self { from, to, progress, rate, due: None, from_ended: false, turn: 0 }
+    }
+
+    /// How much of `size` may be read at once.
+    fn piece(&self, size: usize) -> usize {
+        self.rate.map_or(size, |rate| rate.piece().min(size))
     }
 
     async fn run(&mut self, bulk: u64, pipes: &PipeBudget) -> Result<(), RelayError> {
@@ -202,16 +221,52 @@ impl<'a> Passage<'a> {
         &mut self,
         mut read: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Result<usize, RelayError> {
+        if let Some(due) = self.due.take() {
+            // On its own: a relay without a rate must not grow by it.
+            Box::pin(self.wait_until(due)).await?;
+        }
         loop {
             match read(self.from) {
                 Ok(bytes) => {
                     self.progress.stir(bytes);
+                    self.spend(bytes);
                     return Ok(bytes);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable().await?,
                 Err(error) => return Err(RelayError::From(error)),
             }
         }
+    }
+
+    /// Takes bytes from the rate, if there is one.
+    fn spend(&mut self, bytes: usize) {
+        if let Some(rate) = self.rate {
+            let now = Instant::now();
+            self.due = Some(rate.take(bytes, now)).filter(|&due| due > now);
+        }
+    }
+
+    /// Waits for the rate, which others may have used up for long. An end that breaks is noticed.
+    async fn wait_until(&mut self, due: Instant) -> Result<(), RelayError> {
+        self.turn = 0;
+        let mut over = Box::pin(sleep_until(due));
+        self.progress.paced.store(true, Ordering::Relaxed);
+        let waited = loop {
+            tokio::select! {
+                biased;
+                () = &mut over => break Ok(()),
+                error = broken(self.to) => break Err(RelayError::To(error)),
+                error = broken(self.from), if !self.from_ended => {
+                    // As for `writable`.
+                    self.from_ended = error.kind() == io::ErrorKind::BrokenPipe;
+                    if !self.from_ended {
+                        break Err(RelayError::From(error));
+                    }
+                }
+            }
+        };
+        self.progress.paced.store(false, Ordering::Relaxed);
+        waited
     }
 
     /// Writes by `write`, which is told how many bytes have gone, until `bytes` have. They carry

@@ -24,8 +24,9 @@ const ALL_PIPES: usize = 48 * 1024 * 1024;
 ///
 /// The pipe is empty whenever we read, so EAGAIN can only mean that the socket has nothing.
 pub(super) async fn splice(passage: &mut Passage<'_>, pipe: &Pipe<'_>) -> Result<(), RelayError> {
+    let piece = passage.piece(pipe.capacity);
     loop {
-        let bytes = passage.receive(|from| pipe.fill(from)).await?;
+        let bytes = passage.receive(|from| pipe.fill(from, piece)).await?;
         if bytes == 0 {
             return Ok(());
         }
@@ -105,11 +106,11 @@ impl PipeBudget {
 // === impl Pipe ===
 
 impl Pipe<'_> {
-    /// Takes what the socket has, up to the pipe's capacity; 0 is FIN.
-    fn fill(&self, from: &TcpStream) -> io::Result<usize> {
+    /// Takes what the socket has, up to `most`, which the pipe must hold; 0 is FIN.
+    fn fill(&self, from: &TcpStream, most: usize) -> io::Result<usize> {
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
         from.try_io(Interest::READABLE, || {
-            Ok(splice_fd(from, None, &self.writer, None, self.capacity, flags)?)
+            Ok(splice_fd(from, None, &self.writer, None, most, flags)?)
         })
     }
 

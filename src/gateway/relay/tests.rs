@@ -1,6 +1,7 @@
 //! The relay over real sockets, on each of its paths.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -76,10 +77,15 @@ impl Line {
     }
 
     fn run(self, path: Path, idle: Duration) -> Running {
+        self.run_at(path, None, idle)
+    }
+
+    fn run_at(self, path: Path, rate: Option<Arc<Rate>>, idle: Duration) -> Running {
         let Self { sender, from, to, receiver } = self;
         let relay = tokio::spawn(async move {
             let (pipes, progress) = (PipeBudget::new(path.pipes), Progress::default());
-            let result = relay_with(path.bulk, &from, &to, &pipes, idle, &progress).await;
+            let result =
+                relay_with(path.bulk, &from, &to, &pipes, rate.as_deref(), idle, &progress).await;
             assert_eq!(pipes.left(), path.pipes, "a pipe leaked");
             if result.is_ok() {
                 data_socket::finish(&to);
@@ -207,7 +213,7 @@ async fn a_reset_from_before_the_relay_began_is_not_missed() {
         line.from.ready(Interest::ERROR).await.unwrap();
         let Line { from, to, mut receiver, .. } = line;
         let (pipes, progress) = (PipeBudget::new(path.pipes), Progress::default());
-        let result = relay_with(path.bulk, &from, &to, &pipes, LONG, &progress).await;
+        let result = relay_with(path.bulk, &from, &to, &pipes, None, LONG, &progress).await;
         assert_eq!(result.unwrap_err().end(), End::From, "{}", path.name);
         drop(to);
         assert!(sees_reset(&mut receiver).await, "{}", path.name);
@@ -215,7 +221,8 @@ async fn a_reset_from_before_the_relay_began_is_not_missed() {
         let line = Line::new(Direction::Download).await;
         data_socket::reset(line.receiver);
         line.to.ready(Interest::ERROR).await.unwrap();
-        let result = relay_with(path.bulk, &line.from, &line.to, &pipes, LONG, &progress).await;
+        let result =
+            relay_with(path.bulk, &line.from, &line.to, &pipes, None, LONG, &progress).await;
         assert_eq!(result.unwrap_err().end(), End::To, "{}", path.name);
     }
 }
@@ -309,7 +316,7 @@ async fn silence_and_a_receiver_that_takes_nothing_are_idle() {
 #[tokio::test(start_paused = true)]
 async fn bytes_that_move_now_and_then_are_not_idle() {
     let (progress, idle) = (Progress::default(), Duration::from_secs(60));
-    let start = tokio::time::Instant::now();
+    let start = Instant::now();
     let dribble = async {
         for _ in 0..10 {
             sleep(idle * 9 / 10).await;
@@ -323,6 +330,46 @@ async fn bytes_that_move_now_and_then_are_not_idle() {
     }
     let silence = start.elapsed() - 10 * (idle * 9 / 10);
     assert!(silence >= idle && silence <= idle * 5 / 4, "{silence:?}");
+}
+
+fn rate(per_second: u64) -> Option<Arc<Rate>> {
+    let rate = Rate::new(Instant::now());
+    rate.set(per_second);
+    Some(Arc::new(rate))
+}
+
+#[tokio::test]
+async fn a_rate_holds_on_every_path_and_the_wait_for_it_is_not_idle() {
+    for path in PATHS {
+        let idle = Duration::from_millis(20);
+        let mut line = Line::new(Direction::Upload).await.run_at(path, rate(400_000), idle);
+        let (sent, started) = (content(200_000), Instant::now());
+        line.sender.write_all(&sent).await.unwrap();
+        line.sender.shutdown().await.unwrap();
+        assert!(read_to_end(&mut line.receiver).await.unwrap() == sent, "{}", path.name);
+        assert_eq!(ended(line.relay).await, Ok(()), "{}", path.name);
+        let took = started.elapsed();
+        assert!(took >= Duration::from_millis(370), "{}: {took:?}", path.name);
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_breaks_during_the_wait_for_a_rate_is_noticed() {
+    for path in PATHS {
+        for end in [End::From, End::To] {
+            // One piece of it takes minutes.
+            let mut line = Line::new(Direction::Upload).await.run_at(path, rate(1), LONG);
+            line.sender.write_all(&content(5000)).await.unwrap();
+            line.receiver.read_exact(&mut [0; 512]).await.unwrap();
+            let (broken, whole) = match end {
+                End::From => (line.sender, line.receiver),
+                _ => (line.receiver, line.sender),
+            };
+            data_socket::reset(broken);
+            assert_eq!(ended(line.relay).await, Err(end), "{}", path.name);
+            drop(whole);
+        }
+    }
 }
 
 #[tokio::test]
@@ -339,7 +386,7 @@ async fn only_bulk_takes_a_pipe_and_a_dropped_relay_gives_it_back() {
         }
     };
     {
-        let relay = relay(&line.from, &line.to, &pipes, LONG, &progress);
+        let relay = relay(&line.from, &line.to, &pipes, None, LONG, &progress);
         tokio::pin!(relay);
         let small = BULK as usize - 1;
         line.sender.write_all(&vec![0; small]).await.unwrap();
@@ -373,6 +420,6 @@ fn a_relay_is_small_while_it_waits() {
     }
     static PIPES: std::sync::LazyLock<PipeBudget> = std::sync::LazyLock::new(PipeBudget::default);
     static PROGRESS: std::sync::LazyLock<Progress> = std::sync::LazyLock::new(Progress::default);
-    let size = size_of(|stream| relay(stream, stream, &PIPES, LONG, &PROGRESS));
+    let size = size_of(|stream| relay(stream, stream, &PIPES, None, LONG, &PROGRESS));
     assert!(size <= 1024, "{size} bytes");
 }

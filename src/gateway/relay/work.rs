@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::{BULK, Passage, Progress, RelayError, stalled};
 use crate::ftp::ascii::Translator;
+use crate::gateway::access::Rate;
 use crate::gateway::data_connection::{DataConnection, hear_aside, send_now};
 use crate::tls::Tls;
 
@@ -29,12 +30,13 @@ pub(in crate::gateway) async fn work(
     from: &mut DataConnection,
     to: &mut DataConnection,
     ascii: Option<Translator>,
+    rate: Option<&Rate>,
     idle: Duration,
     progress: &Progress,
 ) -> Result<(), RelayError> {
     tokio::select! {
         biased;
-        result = run(from, to, ascii, progress) => result,
+        result = run(from, to, ascii, rate, progress) => result,
         () = stalled(progress, idle) => Err(RelayError::Idle(idle)),
     }
 }
@@ -43,11 +45,12 @@ async fn run(
     from: &mut DataConnection,
     to: &mut DataConnection,
     mut ascii: Option<Translator>,
+    rate: Option<&Rate>,
     progress: &Progress,
 ) -> Result<(), RelayError> {
     let DataConnection { stream: source, tls: source_tls, unsent, .. } = from;
     let DataConnection { stream: sink, tls: sink_tls, .. } = to;
-    let mut passage = Passage::new(source, sink, progress);
+    let mut passage = Passage::new(source, sink, rate, progress);
     let [mut chunk, mut opened, mut text] = [const { Vec::new() }; 3];
     // What came right behind the handshake is inside TLS already.
     let mut inside = source_tls.is_some();
@@ -57,9 +60,9 @@ async fn run(
         } else {
             if chunk.is_empty() {
                 passage.readable().await?;
-                chunk.resize(SMALL_CHUNK, 0);
+                chunk.resize(passage.piece(SMALL_CHUNK), 0);
             } else if progress.received() > BULK {
-                chunk.resize(LARGE_CHUNK, 0);
+                chunk.resize(passage.piece(LARGE_CHUNK), 0);
             }
             let count = passage.receive(|from| from.try_read(&mut chunk)).await?;
             if count == 0 && source_tls.is_some() {

@@ -71,7 +71,9 @@ impl Session {
             self.data.reset();
             return self.dialogue.handle_data_failed(DataFailure::NoTls);
         }
-        let course = pair::Course { direction, ascii, protection };
+        let rule = self.dialogue.standing_rule().and_then(|rule| self.settings.access.get(rule));
+        let rate = rule.and_then(|rule| rule.rate(direction));
+        let course = pair::Course { direction, ascii, protection, rate };
         let pipes = Arc::clone(&self.shared.pipes);
         self.data.relay(course, pipes, self.settings.timeouts.data_idle);
     }
@@ -107,6 +109,7 @@ impl Session {
     }
 
     pub(super) fn audit(&mut self, end: TransferEnd) {
+        self.place_of_transfer = None;
         let (bytes, duration) = match self.transfer.take() {
             Some((direction, started)) => {
                 let (bytes, duration) = (self.data.bytes(), started.elapsed());

@@ -5,6 +5,9 @@
 //! | `GET /status` | the same JSON as `/readyz`, always with 200, and with `version`, `pid`, `since`, `sessions`, `transfers`, `older[]` |
 //! | `GET /sessions` | the live sessions |
 //! | `DELETE /sessions/{id}` | ends one: its transfer is reset, its client is told 421 |
+//! | `GET /blocks` | what is kept out: blocks and bans |
+//! | `POST /blocks/{kind}/{what}` | keeps out, from now on, a `listener`, a `client` (address or network) or a `user` (`*` for anything) |
+//! | `DELETE /blocks/{kind}/{what}` | lifts the block of exactly that; of a client also its ban |
 //! | `GET /endpoints` | the endpoints, with the stages of the latest probe of each |
 //! | `POST /probe`, `POST /probe/{endpoint}` | probes all endpoints, or those of that address or name, now |
 //! | `POST /drain`, `POST /drain/force` | [`Pair::drain`] |
@@ -15,7 +18,7 @@
 //!
 //! Every answer is one JSON object. What was asked for in vain is answered by its `error`, one line
 //! for people: 409 for an order that is refused, 404 for a session, endpoint or route that there is
-//! not, 405 for another method than those above, 400 for a number or depth that is none. An order
+//! not and a block to lift that there is not, 405 for another method than those above, 400 for a number, depth or block that is none. An order
 //! that was carried out is answered by its `done`, likewise.
 //!
 //! Times are in RFC 3339, UTC, durations in seconds, sizes in bytes. A field of which nothing is
@@ -39,6 +42,13 @@
 //! | `.files`, `.bytes` | files that were moved whole; bytes of all transfers so far, also of listings |
 //! | `.transfer` | what runs now, or null: `verb`, `path`, `direction` (`upload`, `download`, `listing`), `bytes`, `size` (if ALLO told it), `since`, `ascii`, `tls` |
 //!
+//! `GET /blocks`: `node`; `blocks[]` with `kind`, `what`, `message`, `since`, `until` (null: until it is lifted),
+//! `keep` (whether it survives a restart); `bans[]` with `client` (a network) and `until`.
+//!
+//! `POST /blocks/client/10.1.0.0%2F16?for=7200&message=Back%20at%206&keep=true&end_sessions=true`: all of the
+//! query may be left out; `for` is in seconds. With `end_sessions` the answer comes when the sessions that it
+//! means have ended, and has their numbers in `ended[]`.
+//!
 //! `GET /endpoints`: `node`, and `endpoints[]` with `address`, `name`, `zone`, `state` (`initial`, `healthy`,
 //! `unhealthy`, `draining`), `reason`, `sessions`, `stages` (seconds by stage of the latest probe), `probed`
 //! (when that was).
@@ -49,11 +59,13 @@
 //! `depth`, `ok`, `counted`, and `stages[]` up to the first that failed, with `stage`, `ok`, `seconds`,
 //! `reason`.
 
+mod blocks;
 mod sessions;
 mod upstream;
 
 use std::fs::{DirBuilder, Permissions, remove_file, set_permissions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -70,7 +82,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::{FullReport, json, serve_until};
-use crate::gateway::{Gateway, Health, Reload, Sessions};
+use crate::gateway::{Access, Gateway, Health, Reload, Sessions};
 use crate::ha::{Done, OrderError, Pair};
 use crate::handover::{Handover, Process};
 use crate::upstream::Upstream;
@@ -86,6 +98,9 @@ pub struct Node {
     health: Health,
     pair: Pair,
     sessions: Sessions,
+    access: Access,
+    /// As the configuration has them.
+    listeners: Vec<SocketAddr>,
     upstream: Upstream,
     reload: Reload,
     handover: Handover,
@@ -99,6 +114,8 @@ impl Node {
             health: gateway.health(),
             pair,
             sessions: gateway.sessions(),
+            access: gateway.access(),
+            listeners: gateway.listeners(),
             upstream: gateway.upstream(),
             reload,
             handover,
@@ -149,6 +166,8 @@ pub async fn serve(listener: UnixListener, node: Node, shutdown: CancellationTok
         .route("/status", get(status))
         .route("/sessions", get(sessions::list))
         .route("/sessions/{id}", delete(sessions::kill))
+        .route("/blocks", get(blocks::list))
+        .route("/blocks/{kind}/{what}", post(blocks::block).delete(blocks::unblock))
         .route("/endpoints", get(upstream::list))
         .route("/probe", post(upstream::probe_all))
         .route("/probe/{endpoint}", post(upstream::probe))

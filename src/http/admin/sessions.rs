@@ -13,9 +13,9 @@ use super::{Node, json, refuse};
 use crate::gateway::SessionStatus;
 
 /// How long a session may take to end: it only has to hear of it.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
 /// How often it is looked whether it has.
-const LOOK: Duration = Duration::from_millis(5);
+pub(super) const LOOK: Duration = Duration::from_millis(5);
 
 #[derive(Serialize)]
 struct List {

@@ -20,9 +20,24 @@ pub enum LeaseResult {
     Unknown,
 }
 
+/// Why access is denied: to a client when it connects, or to its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Denial {
+    /// Too many logins from its address were refused.
+    Banned,
+    /// An operator keeps it out.
+    Blocked,
+    /// A rule does, or there is none that lets it in.
+    Rule,
+    /// The `sessions` of its rule.
+    RuleLimit,
+}
+
 /// Why a client got 421 instead of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
+    /// It may not come in.
+    Access(Denial),
     /// `limits.sessions_per_client`.
     ClientLimit,
     /// The node is stopping.
@@ -100,7 +115,7 @@ pub enum Stage {
     Delete,
 }
 
-// === impl Stage, Refusal, HeaderRefusal, ConnectResult, LeaseResult, Connection ===
+// === impl Stage, Denial, Refusal, HeaderRefusal, ConnectResult, LeaseResult, Connection ===
 
 impl Stage {
     /// All of them, in order.
@@ -130,13 +145,36 @@ impl Stage {
     }
 }
 
-impl Refusal {
-    pub(super) const ALL: [Self; 4] =
-        [Self::ClientLimit, Self::Draining, Self::Limit, Self::NoEndpoint];
+impl Denial {
+    pub(super) const ALL: [Self; 4] = [Self::Banned, Self::Blocked, Self::Rule, Self::RuleLimit];
 
     /// The word for it in logs and labels.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Banned => "banned",
+            Self::Blocked => "blocked",
+            Self::Rule => "rule",
+            Self::RuleLimit => "rule-limit",
+        }
+    }
+}
+
+impl Refusal {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Access(Denial::Banned),
+        Self::Access(Denial::Blocked),
+        Self::Access(Denial::Rule),
+        Self::Access(Denial::RuleLimit),
+        Self::ClientLimit,
+        Self::Draining,
+        Self::Limit,
+        Self::NoEndpoint,
+    ];
+
+    /// The word for it in logs and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Access(denial) => denial.as_str(),
             Self::ClientLimit => "client-limit",
             Self::Draining => "draining",
             Self::Limit => "limit",

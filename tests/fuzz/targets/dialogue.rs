@@ -2,7 +2,9 @@
 #![no_main]
 
 use ftpgate::ftp::command::{Command, Direction, Verb};
-use ftpgate::ftp::dialogue::{Action, Ascii, DataFailure, Dialogue, Outcome, Security, SessionEnd, Terms};
+use ftpgate::ftp::dialogue::{
+    Action, Ascii, Commands, DataFailure, Dialogue, Outcome, Permit, Security, SessionEnd, Terms, Verdict,
+};
 use ftpgate::ftp::line::Lines;
 use ftpgate::ftp::reply::Replies;
 use libfuzzer_sys::fuzz_target;
@@ -21,7 +23,7 @@ fuzz_target!(|input: Vec<(u8, Vec<u8>)>| {
 
 fn step((kind, bytes): (u8, Vec<u8>)) -> Step {
     let line = |text: &str| format!("{text}\r\n").into_bytes();
-    match kind % 40 {
+    match kind % 46 {
         0 => Step::Client(bytes),
         1 => Step::Upstream(bytes),
         2 => Step::ClientClosed,
@@ -55,6 +57,12 @@ fn step((kind, bytes): (u8, Vec<u8>)) -> Step {
         36 => Step::Client(line("PORT 127,0,0,1,200,1")),
         37 => Step::Client(line("TYPE A")),
         38 => Step::Failed(DataFailure::NotResumed),
+        39 => Step::Client(line("USER limited\r\nPASS b\r\nPASV")),
+        40 => Step::Client(line("USER remote\r\nPASS b")),
+        41 => Step::Client(line("USER denied\r\nDELE f")),
+        42 => Step::Upstream(line("530 no")),
+        43 => Step::PenaltyOver { banned: false },
+        44 => Step::PenaltyOver { banned: true },
         _ => Step::Upstream(line("426 cut")),
     }
 }

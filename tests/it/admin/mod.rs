@@ -136,7 +136,17 @@ fn log_in(gateway: &Gateway, user: &str) -> Ftp {
     client
 }
 
-const READING: [&[&str]; 7] = [
+/// All that a node can be asked and told.
+const ASKING: [&[&str]; 17] = [
+    &["blocks"],
+    &["block", "user", "ann"],
+    &["unblock", "user", "ann"],
+    &["drain"],
+    &["drain", "--force"],
+    &["resume"],
+    &["failover"],
+    &["reload"],
+    &["upgrade"],
     &["status"],
     &["status", "--json"],
     &["sessions"],
@@ -144,7 +154,35 @@ const READING: [&[&str]; 7] = [
     &["sessions", "kill", "1"],
     &["endpoints"],
     &["probe"],
+    &["probe", "10.2.3.10", "--depth", "tcp"],
 ];
+
+/// The subcommands that ask a node, as the command line tells of itself.
+fn verbs() -> Vec<String> {
+    let help = Ran::of(ftpgate().arg("--help")).expect(0, "Commands:").out;
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = commands.take_while(|line| line.starts_with("  "));
+    let names = names.filter_map(|line| line.split_whitespace().next().map(str::to_owned));
+    let asks = |name: &String| {
+        let help = Ran::of(ftpgate().args(["help", name])).expect(0, "Usage").out;
+        help.contains("69  no node answers")
+    };
+    names.filter(asks).collect()
+}
+
+#[test]
+fn every_verb_is_tried_here() {
+    let verbs = verbs();
+    for verb in &verbs {
+        assert!(ASKING.iter().any(|asking| asking[0] == verb), "{verb} is not tried");
+    }
+    for asking in ASKING {
+        assert!(
+            verbs.iter().any(|verb| verb == asking[0]),
+            "{asking:?} does not tell its exit codes"
+        );
+    }
+}
 
 #[test]
 fn where_no_node_answers_every_command_says_so_by_69() {
@@ -152,7 +190,7 @@ fn where_no_node_answers_every_command_says_so_by_69() {
     let mut gateway = Gateway::to_address(server.address).start();
     let socket = socket(&gateway);
     std::fs::set_permissions(&socket, Permissions::from_mode(0o000)).unwrap();
-    for arguments in READING {
+    for arguments in ASKING {
         // Root may open everything, unless that is taken from it.
         let mut command = Command::new("setpriv");
         let powers = "-dac_override,-dac_read_search";
@@ -164,7 +202,7 @@ fn where_no_node_answers_every_command_says_so_by_69() {
     std::fs::set_permissions(&socket, Permissions::from_mode(0o660)).unwrap();
     run(&gateway, &["status"]).expect(0, "");
     gateway.sigkill();
-    for arguments in READING {
+    for arguments in ASKING {
         run(&gateway, arguments).expect(69, "is `ftpgate serve` running?");
     }
     let nowhere = Ran::of(ftpgate().args(["status", "--socket", "/nowhere/admin.sock"]));
@@ -179,7 +217,7 @@ fn a_wrong_configuration_or_command_line_is_told_from_a_node_that_is_not_there()
     std::fs::write(&off, format!("[admin]\nenabled = false\n{endpoint}")).unwrap();
     let broken = directory.path().join("broken.toml");
     std::fs::write(&broken, format!("[admin]\nsocket = 7\n{endpoint}")).unwrap();
-    for arguments in READING {
+    for arguments in ASKING {
         for (file, words) in
             [(&off, "[admin] is off"), (&broken, "broken.toml"), (&"/no.toml".into(), "/no.toml")]
         {
@@ -196,9 +234,6 @@ fn a_wrong_configuration_or_command_line_is_told_from_a_node_that_is_not_there()
     ] {
         Ran::of(ftpgate().args(arguments)).expect(2, "error:");
     }
-    for command in ["status", "sessions", "endpoints", "probe", "drain", "resume", "failover"] {
-        Ran::of(ftpgate().args([command, "--help"])).expect(0, "69  no node answers");
-    }
 }
 
 #[test]
@@ -212,7 +247,7 @@ fn who_answers_in_other_words_is_no_node() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
         }
     });
-    for arguments in READING {
+    for arguments in ASKING {
         let ran = Ran::of(ftpgate().args(arguments).arg("--socket").arg(&socket));
         ran.expect(69, "is no ftpgate of this version");
     }

@@ -167,8 +167,9 @@ impl<'a> GatewayOptions<'a> {
             .set("log", "level = \"trace\"");
         // A test whose servers record what they hear wants nobody else to talk to them.
         gateway.sections.entry("probe").or_insert_with(|| vec!["depth = \"off\"".into()]);
-        let socket = format!("socket = \"{}\"", directory.path().join("admin.sock").display());
-        gateway.sections.entry("admin").or_insert_with(|| vec![socket]);
+        let inside = |key, name| format!("{key} = \"{}\"", directory.path().join(name).display());
+        let admin = vec![inside("socket", "admin.sock"), inside("state", "blocks.json")];
+        gateway.sections.entry("admin").or_insert(admin);
         for (section, lines) in &gateway.sections {
             text += &format!("[{section}]\n{}\n", lines.join("\n"));
         }

@@ -8,6 +8,9 @@ use super::*;
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let lines = [
         "USER a",
+        "USER denied",
+        "USER limited",
+        "USER remote",
         "PASS b",
         "PASV",
         "EPSV",
@@ -88,6 +91,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Step::Reserved),
         1 => Just(Step::Exhausted),
         1 => Just(Step::Timeout),
+        3 => proptest::bool::weighted(0.2).prop_map(|banned| Step::PenaltyOver { banned }),
         1 => Just(Step::ClientClosed),
         1 => Just(Step::UpstreamClosed),
         2 => Just(Step::UpstreamLost),
@@ -109,6 +113,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     .concat();
     let passive = [turn("PASV", "229 (|||8000|)"), vec![Step::Reserved]].concat();
     let login = turn("USER a\r\nPASS b", "331 pw\r\n230 in");
+    let limited = turn("USER limited\r\nPASS b", "331 pw\r\n230 in");
+    let moved = [
+        vec![Step::Client(line("USER remote\r\nPASS b")), Step::UpstreamConnected],
+        vec![Step::Upstream(line("331 pw\r\n230 in"))],
+    ]
+    .concat();
+    let guessed = turn("USER a\r\nPASS c", "331 pw\r\n530 no");
     let lost = [Step::UpstreamLost, Step::Client(line("NOOP"))].to_vec();
     let back = [Step::UpstreamConnected, Step::Upstream(line("331 pw\r\n230 in\r\n200 ok"))];
     let resumed = [lost.clone(), back.to_vec()].concat();
@@ -120,6 +131,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         passive.clone(),
         active.clone(),
         ascii.clone(),
+        limited.clone(),
+        guessed.clone(),
+        [turn("DELE f", "250 done"), vec![Step::PenaltyOver { banned: false }]].concat(),
         lost,
         back.to_vec(),
         resumed.clone(),
@@ -133,6 +147,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Vec::new(),
         [login.clone(), passive.clone()].concat(),
         [secured, login.clone(), ascii, active].concat(),
+        [limited, passive.clone()].concat(),
+        [moved.clone(), passive.clone()].concat(),
+        [guessed, vec![Step::PenaltyOver { banned: false }], moved].concat(),
         [login, turn("REST 9", "350 go"), resumed, passive].concat(),
     ];
     let opening = proptest::sample::select(openings.to_vec());

@@ -4,7 +4,7 @@ use super::*;
 
 /// A session before a listener that offers everything, logged in.
 fn offered() -> Script {
-    let mut script = Script { dialogue: Dialogue::new(terms()) };
+    let mut script = Script::of(terms());
     script.line("USER ann", &["> USER ann"]);
     script.reply("230 in", &["Login(true)", "< 230 in"]);
     script
@@ -14,7 +14,7 @@ fn offered() -> Script {
 fn secured(change: impl FnOnce(&mut Security)) -> Script {
     let mut terms = terms();
     change(&mut terms.security);
-    let mut script = Script { dialogue: Dialogue::new(terms) };
+    let mut script = Script::of(terms);
     script.line("AUTH TLS", &["StartTls(234 Begin the TLS handshake.)"]);
     assert_eq!(script.dialogue.waiting(), Waiting::Handshake);
     assert!(!script.dialogue.wants_line());
@@ -61,14 +61,15 @@ fn tls_is_begun_by_auth_and_covers_data_by_prot() {
 #[test]
 fn what_was_said_in_the_clear_does_not_count_in_tls() {
     for line in ["USER evil", "REST 100", "OPTS UTF8 OFF", "PASV", "HOST a", "TYPE A", "XYZZY"] {
-        let mut script = Script { dialogue: Dialogue::new(terms()) };
+        let mut script = Script::of(terms());
         script.dialogue.handle_line(Ok(line.as_bytes()));
+        script.actions();
         script.dialogue.handle_reply(reply("530 no"));
         script.actions();
         let refused = ["< 503 AUTH must come first; connect again and begin with it."];
         script.line("AUTH TLS", &refused);
     }
-    let mut harmless = Script { dialogue: Dialogue::new(terms()) };
+    let mut harmless = Script::of(terms());
     for line in ["FEAT", "NOOP", "HELP", "SYST"] {
         harmless.dialogue.handle_line(Ok(line.as_bytes()));
         harmless.dialogue.handle_reply(reply("200 ok"));
@@ -80,13 +81,13 @@ fn what_was_said_in_the_clear_does_not_count_in_tls() {
 #[test]
 fn a_line_in_the_clear_behind_auth_ends_the_session() {
     let why = "< 421 Nothing may come behind AUTH in the clear.";
-    let mut queued = Script { dialogue: Dialogue::new(terms()) };
+    let mut queued = Script::of(terms());
     queued.line("NOOP", &["> NOOP"]);
     queued.line("AUTH TLS", &[]);
     queued.line("USER evil", &[]);
     queued.reply("200 ok", &["< 200 ok", why, "Close(PlaintextBehindAuth)"]);
 
-    let mut buffered = Script { dialogue: Dialogue::new(terms()) };
+    let mut buffered = Script::of(terms());
     buffered.line("AUTH TLS", &["StartTls(234 Begin the TLS handshake.)"]);
     let event = Dialogue::handle_plaintext_behind_auth;
     buffered.event(event, &[why, "Close(PlaintextBehindAuth)"]);

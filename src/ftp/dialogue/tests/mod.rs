@@ -2,8 +2,10 @@
 
 mod chance;
 mod clients;
+mod permit;
 mod resume;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use super::judge::terms;
@@ -13,6 +15,8 @@ use super::*;
 /// upstream, `<` to the client, anything else by its name.
 struct Script {
     dialogue: Dialogue,
+    /// What the driver says of some users.
+    verdicts: HashMap<&'static [u8], Verdict>,
 }
 
 impl Script {
@@ -26,7 +30,12 @@ impl Script {
         let ascii = Ascii::PassThrough;
         let mut terms = Terms { security, active: false, ascii, ..terms() };
         change(&mut terms);
-        Self { dialogue: Dialogue::new(terms) }
+        Self::of(terms)
+    }
+
+    /// A session on these terms.
+    fn of(terms: Terms) -> Self {
+        Self { dialogue: Dialogue::new(terms), verdicts: HashMap::new() }
     }
 
     /// A session that has logged in.
@@ -77,8 +86,19 @@ impl Script {
         self.event(|dialogue| dialogue.handle_port_reserved(address), expected);
     }
 
+    /// All users are as the test has them judged, or permitted.
     fn actions(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.dialogue.poll_action()).map(|action| describe(&action)).collect()
+        let mut actions = Vec::new();
+        while let Some(action) = self.dialogue.poll_action() {
+            match action {
+                Action::Judge { user } => {
+                    let judged = self.verdicts.get(&*user).cloned();
+                    self.dialogue.handle_verdict(judged.unwrap_or(Verdict::Permitted(None)));
+                }
+                action => actions.push(describe(&action)),
+            }
+        }
+        actions
     }
 }
 

@@ -52,7 +52,7 @@ async fn silence_and_a_receiver_that_takes_nothing_are_idle() {
     for direction in [Direction::Upload, Direction::Download] {
         for flood in [0, FLOOD] {
             let mut line = Line::open(None).await;
-            line.relay(Course { direction, ascii: true, protection: None }, SHORT);
+            line.relay(Course { direction, ascii: true, protection: None, rate: None }, SHORT);
             let (data, sender, _receiver) = line.ends(direction);
             let bytes = vec![b'\n'; flood];
             let send = async {

@@ -67,7 +67,7 @@ async fn a_new_session_will_do_where_none_needs_to_be_resumed() {
         line.client.tls = Some(session.client());
         let protection = Protection { require_resumption: false, ..session.protection() };
         let (direction, protection) = (Direction::Upload, Some(protection));
-        line.relay(Course { direction, ascii: false, protection }, LONG);
+        line.relay(Course { direction, ascii: false, protection, rate: None }, LONG);
         line.shake_hands().await;
         line.client.end().await;
         assert_eq!(next(&mut line.data).await, DataEvent::Ended);
@@ -101,7 +101,7 @@ async fn a_silent_client_is_not_waited_for_for_long() {
         let session = authority.begun(&TLS13);
         let mut line = Line::open(None).await;
         let protection = Some(Protection { handshake: SHORT, ..session.protection() });
-        line.relay(Course { direction, ascii: false, protection }, LONG);
+        line.relay(Course { direction, ascii: false, protection, rate: None }, LONG);
         let Line { mut data, client: _client, upstream } = line;
         assert_eq!(next(&mut data).await, DataEvent::Failed(DataFailure::NoTls));
         sees_nothing(upstream).await;
@@ -370,7 +370,7 @@ async fn silence_and_a_receiver_that_takes_nothing_are_idle() {
             let mut line = Line::open(None).await;
             line.client.tls = Some(session.client());
             let protection = Some(session.protection());
-            line.relay(Course { direction, ascii: false, protection }, SHORT * 3);
+            line.relay(Course { direction, ascii: false, protection, rate: None }, SHORT * 3);
             line.shake_hands().await;
             let (data, sender, _receiver) = line.ends(direction);
             let bytes = vec![b'\n'; flood];

@@ -227,7 +227,7 @@ impl Line {
         line.client.tls = client.map(TlsSession::client);
         line.upstream.tls = upstream.map(|session| session.server.connection().unwrap());
         let protection = client.map(TlsSession::protection);
-        line.relay(Course { direction, ascii, protection }, LONG);
+        line.relay(Course { direction, ascii, protection, rate: None }, LONG);
         line
     }
 

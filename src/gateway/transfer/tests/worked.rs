@@ -250,7 +250,7 @@ async fn a_reset_after_close_notify_does_not_cut_what_came_before_it() {
     }
     assert!(before > 0);
     let (direction, protection) = (Direction::Upload, Some(session.protection()));
-    line.relay(Course { direction, ascii: false, protection }, LONG);
+    line.relay(Course { direction, ascii: false, protection, rate: None }, LONG);
     line.shake_hands().await;
     let Line { mut data, mut client, mut upstream } = line;
     client.send(&[2; 1000], 1000).await;
