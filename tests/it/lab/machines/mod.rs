@@ -279,8 +279,11 @@ fn upgrade(site: &mut Site) {
         more(&load);
         let machine = site.machine(place);
         let (before, restarts) = (machine.property("MainPID"), machine.property("NRestarts"));
+        if place != active {
+            refuse(machine);
+        }
         let started = Instant::now();
-        machine.ok("apt-get install --yes /root/ftpgate-2.deb");
+        machine.ok("apt-get install --yes --reinstall /root/ftpgate-2.deb");
         record!("{} upgraded in {:?}", place.name(), started.elapsed());
         assert_eq!(machine.ok("dpkg-query --show --showformat='${Version}' ftpgate"), "0.1.0-2");
         let after = machine.property("MainPID");
@@ -319,6 +322,16 @@ fn upgrade(site: &mut Site) {
     let restarts: u32 = machine.property("NRestarts").parse().unwrap();
     machine.ok("systemctl kill --signal=KILL --kill-whom=main ftpgate");
     restarted(machine, restarts + 1);
+}
+
+/// A version that does not take the configuration leaves the one before alone.
+fn refuse(machine: &Machine) {
+    let (before, good) = (machine.property("MainPID"), machine.ok(&format!("cat {CONFIGURATION}")));
+    machine.write(CONFIGURATION, &format!("{good}\n[limits]\nsesions = 1\n"));
+    let said = machine.ok("apt-get install --yes /root/ftpgate-2.deb 2>&1");
+    assert!(said.contains("the version before serves on"), "{said}");
+    assert_eq!(machine.property("MainPID"), before);
+    machine.write(CONFIGURATION, &good);
 }
 
 /// Waits for so many complete transfers more.
