@@ -3,22 +3,24 @@
 //! What concerns its data connections is in `data`, and its rule in `access`.
 
 mod access;
+mod client;
 mod data;
+mod upstream;
 
 use std::future::pending;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::info;
 
-use super::access::{Rule, Seat, TransferPlace};
-use super::control::{Control, Read};
+use self::upstream::{local_ip, upstream_of};
+use super::access::{Seat, TransferPlace};
+use super::control::Control;
 use super::pace::Pace;
 use super::proxy_header::Opening;
 use super::registry::Listed;
@@ -26,18 +28,15 @@ use super::settings::{self, Settings};
 use super::timer::Timer;
 use super::transfer::{DataConnections, DataEvent};
 use super::{Service, Shared};
-use crate::ftp::command::Command;
 use crate::ftp::dialogue::{Terms, Waiting};
 use crate::ftp::line::Lines;
 use crate::ftp::reply::Replies;
 use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::log::one_line;
-use crate::observe::metrics::{Connection, HeaderRefusal};
-use crate::tls::{Acceptor, SessionTls, Tls, UpstreamTls};
-use crate::upstream::{Connected, NoEndpoint, Place, SourceCount, UpstreamLink};
+use crate::observe::metrics::HeaderRefusal;
+use crate::tls::{SessionTls, Tls, UpstreamTls};
+use crate::upstream::{Connected, NoEndpoint, Place, SourceCount};
 
-/// How often a client's control connection is read to find its end at once.
-const READS_AT_ONCE: usize = 64;
 /// How long a last reply may take to arrive.
 const PARTING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -378,187 +377,6 @@ impl Session {
         }
         self.leave_seats();
     }
-
-    /// Sends the last reply in the clear and waits for the client's handshake. What came behind
-    /// its AUTH may be anybody's who sits on the line: with that nothing goes on.
-    fn start_tls(&mut self, reply: &[u8]) {
-        if !self.lines.is_empty() {
-            return self.dialogue.handle_plaintext_behind_auth();
-        }
-        let tls = self.shared.tls.as_ref().map(Acceptor::session);
-        let started = tls.and_then(Result::ok).and_then(|tls| Some((tls.connection().ok()?, tls)));
-        let Some((connection, tls)) = started else {
-            return self.dialogue.handle_tls_unavailable();
-        };
-        self.client.send(reply);
-        self.client.start_tls(connection);
-        self.tls = Some(tls);
-    }
-
-    /// Takes what one read of the client's control connection gave.
-    fn take_read(&mut self, read: Read) {
-        if self.dialogue.waiting() == Waiting::Handshake
-            && let Some(tls) = self.client.tls()
-            && !tls.is_handshaking()
-        {
-            self.shared.metrics.tls_handshake(Connection::Control, tls.version(), tls.is_resumed());
-            self.dialogue.handle_secured();
-        }
-        match read {
-            Read::Bytes => self.take_lines(),
-            Read::Nothing => {
-                // What waited for the end of the handshake.
-                if self.stalled == Stalled::Queue {
-                    self.take_lines();
-                }
-            }
-            Read::End => self.dialogue.handle_client_closed(),
-            Read::Lost => self.dialogue.handle_client_lost(),
-            Read::TlsBroken => {
-                info!("the client does not keep to TLS");
-                self.shared.metrics.tls_failed(Connection::Control);
-                self.dialogue.handle_client_lost();
-            }
-        }
-    }
-
-    fn read_client(&mut self) {
-        let (lines, opening, mut header) = (&mut self.lines, &mut self.opening, false);
-        let read = self.client.read(|bytes| {
-            header = opening.is_signature(bytes);
-            lines.push(bytes);
-        });
-        if header {
-            return self.dialogue.handle_proxy_header();
-        }
-        self.take_read(read);
-    }
-
-    /// Reads all that the client's control connection holds at this instant, if it has an end.
-    fn read_client_now(&mut self) {
-        self.take_lines();
-        for _ in 0..READS_AT_ONCE {
-            if self.stalled != Stalled::No || self.dialogue.client_closed() {
-                return;
-            }
-            let lines = &mut self.lines;
-            let read = self.client.read_now(|bytes| lines.push(bytes));
-            self.take_read(read);
-            if read != Read::Bytes {
-                return;
-            }
-        }
-    }
-
-    /// Hands lines to the dialogue while it wants them and the client keeps its pace. During a
-    /// transfer the pace does not count: an ABOR must not wait.
-    fn take_lines(&mut self) {
-        loop {
-            let now = Instant::now();
-            self.stalled = if !self.dialogue.wants_line() {
-                Stalled::Queue
-            } else if self.dialogue.in_transfer() {
-                Stalled::No
-            } else {
-                self.pace.check(now).map_or_else(Stalled::Pace, |()| Stalled::No)
-            };
-            if self.stalled != Stalled::No {
-                return;
-            }
-            let Some(line) = self.lines.next_line() else { return };
-            self.pace.take(now);
-            (self.spoke, self.commanded) = (true, true);
-            if let Ok(line) = &line
-                && let Ok(command) = Command::parse(line)
-            {
-                debug!(?command, "client");
-            }
-            self.dialogue.handle_line(line.as_deref().map_err(|&error| error));
-        }
-    }
-
-    fn read_upstream(&mut self) {
-        let Some(upstream) = &mut self.upstream else { return };
-        let replies = &mut self.replies;
-        match upstream.read(|bytes| replies.push(bytes)) {
-            Read::Bytes => self.take_replies(),
-            Read::Nothing => {}
-            Read::End | Read::Lost | Read::TlsBroken => {
-                info!(endpoint = %self.endpoint, "the upstream connection is lost");
-                self.upstream = None;
-                self.lost.get_or_insert(self.endpoint);
-                if let Some(place) = self.place.take() {
-                    place.doubt();
-                }
-                self.dialogue.handle_upstream_lost();
-            }
-        }
-    }
-
-    /// Asks for another upstream connection; meanwhile the client is heard.
-    fn reconnect(&mut self) {
-        self.upstream = None;
-        let (upstream, client) = (self.shared.upstream.clone(), self.parties.client.ip());
-        let (lost, settings, rule) =
-            (self.endpoint, Arc::clone(&self.settings), self.dialogue.latest_rule());
-        self.reconnect = Some(Box::pin(async move {
-            let rule = rule.and_then(|rule| settings.access.get(rule));
-            let only = rule.and_then(Rule::endpoints);
-            upstream.connect_again(client, lost, only).await.map(Box::new)
-        }));
-    }
-
-    fn take_connection(&mut self, connected: Result<Box<Connected>, NoEndpoint>) {
-        self.reconnect = None;
-        let Ok(connected) = connected else { return self.dialogue.handle_reconnect_failed() };
-        self.endpoint = connected.endpoint;
-        self.source_count = connected.place.source();
-        self.place = Some(connected.place);
-        self.source = local_ip(&connected.stream);
-        self.replies = connected.replies;
-        let (upstream, tls) =
-            upstream_of(connected.stream, connected.tls, self.settings.lost_after);
-        (self.upstream, self.upstream_tls) = (Some(upstream), tls);
-        self.dialogue.handle_upstream_connected(self.endpoint.is_ipv6());
-        self.take_replies();
-    }
-
-    fn take_replies(&mut self) {
-        while let Some(reply) = self.replies.next_reply() {
-            match reply {
-                Ok(reply) => {
-                    debug!(code = reply.code(), "upstream");
-                    self.spoke = true;
-                    self.dialogue.handle_reply(reply);
-                }
-                Err(error) => {
-                    info!(%error, "the upstream does not speak FTP");
-                    let why = format!("The FTP server sent {error}.");
-                    return self.dialogue.handle_upstream_closed(SessionEnd::ProtocolError, &why);
-                }
-            }
-        }
-    }
-}
-
-/// The upstream's control connection, with its TLS if it has some, and what makes that of its data
-/// connections.
-fn upstream_of(
-    stream: TcpStream,
-    tls: Option<UpstreamLink>,
-    lost_after: Duration,
-) -> (Control, Option<UpstreamTls>) {
-    let mut control = Control::upstream(stream, lost_after);
-    let data = tls.map(|UpstreamLink { control: tls, data }| {
-        control.start_tls(tls);
-        data
-    });
-    (control, data)
-}
-
-/// Our side's address, from which the session's data connections leave too.
-fn local_ip(stream: &TcpStream) -> IpAddr {
-    stream.local_addr().map_or_else(|_| Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())
 }
 
 async fn readable(control: Option<&Control>) {

@@ -67,7 +67,7 @@ impl Dialogue {
         match command.verb() {
             // RFC 3659 4: the number of bytes that a transfer would bring is not known.
             Verb::Size => self.answer(550, "SIZE is not to be had in TYPE A; use TYPE I."),
-            Verb::Rest if super::first_number(command.argument()) != Some(0) => {
+            Verb::Rest if super::turns::first_number(command.argument()) != Some(0) => {
                 self.answer(504, "REST needs TYPE I.");
             }
             _ => return false,
