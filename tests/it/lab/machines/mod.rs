@@ -162,10 +162,10 @@ fn two_instances_install_start_fail_over_upgrade_and_purge_the_package() {
 
 /// Nothing runs until there is a configuration.
 fn install(machine: &Machine) {
-    fs::copy(deb(1), machine.path("/root/ftpgate-1.deb")).unwrap();
-    fs::copy(deb(2), machine.path("/root/ftpgate-2.deb")).unwrap();
+    fs::copy(deb(1), machine.path("/srv/ftpgate-1.deb")).unwrap();
+    fs::copy(deb(2), machine.path("/srv/ftpgate-2.deb")).unwrap();
     let started = Instant::now();
-    machine.ok("apt-get install --yes /root/ftpgate-1.deb");
+    machine.ok("apt-get install --yes /srv/ftpgate-1.deb");
     record!("installed in {:?}", started.elapsed());
     assert_eq!(machine.property("UnitFileState"), "disabled");
     assert_eq!(machine.property("ActiveState"), "inactive");
@@ -283,7 +283,7 @@ fn upgrade(site: &mut Site) {
             refuse(machine);
         }
         let started = Instant::now();
-        machine.ok("apt-get install --yes --reinstall /root/ftpgate-2.deb");
+        machine.ok("apt-get install --yes --reinstall /srv/ftpgate-2.deb");
         record!("{} upgraded in {:?}", place.name(), started.elapsed());
         assert_eq!(machine.ok("dpkg-query --show --showformat='${Version}' ftpgate"), "0.1.0-2");
         let after = machine.property("MainPID");
@@ -328,7 +328,7 @@ fn upgrade(site: &mut Site) {
 fn refuse(machine: &Machine) {
     let (before, good) = (machine.property("MainPID"), machine.ok(&format!("cat {CONFIGURATION}")));
     machine.write(CONFIGURATION, &format!("{good}\n[limits]\nsesions = 1\n"));
-    let said = machine.ok("apt-get install --yes /root/ftpgate-2.deb 2>&1");
+    let said = machine.ok("apt-get install --yes /srv/ftpgate-2.deb 2>&1");
     assert!(said.contains("the version before serves on"), "{said}");
     assert_eq!(machine.property("MainPID"), before);
     machine.write(CONFIGURATION, &good);
@@ -389,7 +389,7 @@ fn purge(machine: &Machine) {
         Path::new(DROP_IN).parent().unwrap().display()
     ));
     let left = machine.ok(
-        "find / -xdev -name '*ftpgate*' -not -path '/root/*' -not -path '/proc/*' -not -path '/sys/*'; \
+        "find / -xdev -name '*ftpgate*' -not -path '/srv/*' -not -path '/proc/*' -not -path '/sys/*'; \
          find /run /etc -name '*ftpgate*'; getent passwd ftpgate || true",
     );
     assert_eq!(left, "", "left behind");
