@@ -32,6 +32,11 @@ pub fn ready() {
     ]);
 }
 
+/// Another process is the service from now on.
+pub fn is_followed_by(pid: i32) {
+    tell(&[NotifyState::MainPid(pid.unsigned_abs())]);
+}
+
 /// The configuration is being taken up; [`ready`] ends that.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {

@@ -16,6 +16,7 @@ use super::wire::{Bell, Wire};
 use super::{Inner, OLDER, Older, Outcome, lock};
 use crate::gateway::{CarriedBlock, Entry, Outbox};
 use crate::ha::Carried;
+use crate::systemd;
 
 /// How long the newer process may take for its first word.
 const HELLO: Duration = Duration::from_secs(5);
@@ -133,16 +134,18 @@ impl Inner {
             self.pair.go_on();
             return After::Stays(why);
         }
-        self.leave(Line::new(wire, outbox, parcels)).await;
+        self.leave(pid, Line::new(wire, outbox, parcels)).await;
         After::Gave
     }
 
     /// Gives everything up, and lives for its sessions only.
-    async fn leave(self: &Arc<Self>, mut line: Line) {
+    async fn leave(self: &Arc<Self>, pid: i32, mut line: Line) {
         self.doors.leave();
         self.doors.pools().yield_up();
         *lock(&self.others) = super::Others::default();
         self.given.cancel();
+        // Before the newer one says anything: systemd listens to the service's main process only.
+        systemd::is_followed_by(pid);
         let _ = line.wire().send(&Message::Left, None).await;
         let pools = self.doors.pools().clone();
         tokio::spawn(async move {

@@ -36,6 +36,7 @@ mod limits;
 mod matrix;
 mod operate;
 mod orders;
+mod packages;
 mod pool;
 mod probe;
 mod protocol;

@@ -72,6 +72,8 @@ fn systemd_is_told_of_each_process_each_reload_and_the_end() {
     assert_eq!(manager.hear(), ready(gateway.process.id()));
     let mut session = Ftp::login(gateway.address, &server);
     let mut before = gateway.hand_over();
+    // The old one says so first: systemd need not listen to any other (NotifyAccess=main).
+    assert_eq!(manager.hear(), [format!("MAINPID={}", gateway.process.id())]);
     assert_eq!(manager.hear(), ready(gateway.process.id()));
     // The old one is not the service any more, and its end is nobody's business.
     session.command("QUIT").expect(&[221]);

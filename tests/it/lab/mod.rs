@@ -12,6 +12,7 @@ mod handover;
 mod http;
 mod lease;
 mod load;
+mod machines;
 mod moto;
 mod network;
 mod network_test;

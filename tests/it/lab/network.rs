@@ -98,6 +98,11 @@ impl Host {
         inside(&self.namespace, work)
     }
 
+    /// The file that stands for its network.
+    pub(crate) fn path(&self) -> PathBuf {
+        path(&self.namespace)
+    }
+
     pub(crate) fn tcp(&self, port: u16) -> TcpListener {
         self.inside(|| TcpListener::bind((self.address(), port)).unwrap())
     }
@@ -269,8 +274,12 @@ fn add_namespace(name: &str) {
     run(&["ip", "-n", name, "link", "set", "lo", "up"]);
 }
 
+fn path(namespace: &str) -> PathBuf {
+    Path::new("/run/netns").join(namespace)
+}
+
 fn enter(namespace: &str) {
-    let link = File::open(Path::new("/run/netns").join(namespace)).unwrap();
+    let link = File::open(path(namespace)).unwrap();
     move_into_link_name_space(link.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
 }
 

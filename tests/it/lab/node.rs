@@ -56,17 +56,7 @@ impl Node {
     fn start_another(&mut self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
         command.arg("serve").arg("--config").arg(self.configuration());
-        let endpoint = |port| format!("http://{}:{port}", Place::Aws.address());
-        command
-            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-            .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-            .env("AWS_REGION", REGION)
-            .env("AWS_CONFIG_FILE", "/dev/null")
-            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("AWS_ENDPOINT_URL", endpoint(moto::PORT))
-            .env("AWS_ENDPOINT_URL_S3", endpoint(s3::PORT))
-            .env("AWS_ENDPOINT_URL_CLOUDWATCH", endpoint(cloudwatch::PORT));
+        command.envs(environment());
         self.starts += 1;
         let log = self.directory.join(format!("log.{}", self.starts));
         let mut process = Process::start(self.host.place.name(), &self.host.wrap(&command), &log);
@@ -130,7 +120,24 @@ impl Node {
     }
 }
 
-fn configuration(place: Place, directory: &Path, ha: &str) -> String {
+/// How a gateway finds AWS.
+pub(super) fn environment() -> [(&'static str, String); 9] {
+    let endpoint = |port| format!("http://{}:{port}", Place::Aws.address());
+    [
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY.into()),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.into()),
+        ("AWS_REGION", REGION.into()),
+        ("AWS_CONFIG_FILE", "/dev/null".into()),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null".into()),
+        ("AWS_EC2_METADATA_DISABLED", "true".into()),
+        ("AWS_ENDPOINT_URL", endpoint(moto::PORT)),
+        ("AWS_ENDPOINT_URL_S3", endpoint(s3::PORT)),
+        ("AWS_ENDPOINT_URL_CLOUDWATCH", endpoint(cloudwatch::PORT)),
+    ]
+}
+
+/// The file of a gateway whose socket and logs are in `directory`.
+pub(super) fn configuration(place: Place, directory: &Path, ha: &str) -> String {
     let (name, zone, peer) = (place.name(), place.zone(), place.other().address());
     let endpoints: String = [place.endpoint(), place.endpoint().other()]
         .map(|endpoint| {
