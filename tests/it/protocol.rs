@@ -2,9 +2,9 @@
 //! and through the gateway.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use crate::harness::ftp::{End, Ftp, connect, finish, read_to_end};
+use crate::harness::ftp::{End, Ftp, assert_nobody_there, finish, read_to_end};
 use crate::harness::gateway::{Gateway, with_every_server};
 use crate::harness::servers::{Kind, Server};
 use crate::harness::{bytes, eventually};
@@ -170,13 +170,6 @@ fn a_second_pasv_drops_the_first() {
         ftp.reply().expect(&[226]);
         assert_eq!(server.read("file"), b"second");
     });
-}
-
-/// The connection is reset, as early as the connect or at the first read.
-fn assert_nobody_there(to: SocketAddr, from: IpAddr) {
-    if let Ok(stranger) = connect(to, Some(from)) {
-        assert_eq!(read_to_end(stranger), (Vec::new(), End::Reset));
-    }
 }
 
 #[test]

@@ -275,6 +275,14 @@ pub(crate) fn read_to_end(mut data: TcpStream) -> (Vec<u8>, End) {
     }
 }
 
+/// Panics unless a connection is reset, as early as the connect or at the first read.
+#[track_caller]
+pub(crate) fn assert_nobody_there(to: SocketAddr, from: IpAddr) {
+    if let Ok(stranger) = connect(to, Some(from)) {
+        assert_eq!(read_to_end(stranger), (Vec::new(), End::Reset));
+    }
+}
+
 /// Sends FIN, unless the other side has reset the connection already.
 pub(crate) fn fin(data: &TcpStream) {
     let _ = data.shutdown(Shutdown::Write);
