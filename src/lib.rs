@@ -22,13 +22,14 @@
 //! | [`observe`] | metrics, their last hour, recent events, the audit log, tracing set-up |
 //! | [`config`] | the TOML file: its shape, its checks, its error messages |
 //! | [`ftp`] | the protocol without I/O: lines, commands, replies, host-ports, the dialogue |
+//! | `lock`, `rfc3339` | what all of them do in the same way |
 //!
 //! # The life of a session
 //!
 //! [`gateway`] accepts a control connection (a trusted balancer must first say whose it is), checks
-//! the rules and the limits, and asks [`upstream`] for an endpoint that answers with a banner. From then on one task owns both control connections. It
-//! feeds client lines, upstream replies, data connection events and timers to
-//! [`ftp::Dialogue`], which answers with actions; the task performs them and decides nothing.
+//! the rules and the limits, and asks [`upstream`] for an endpoint that answers with a banner. From
+//! then on one task owns both control connections. It feeds client lines, upstream replies, data
+//! connection events and timers to [`ftp::Dialogue`], which answers with actions; the task performs them and decides nothing.
 //! At USER the rules are asked again, and say what this user may do and where.
 //! PASV and EPSV reserve a port of the shared pool; the client's data connection is matched to
 //! its session there, the upstream's data port is dialled, and the relay moves the bytes. When the
@@ -54,9 +55,11 @@ pub mod gateway;
 pub mod ha;
 pub mod handover;
 pub mod http;
+mod lock;
 pub mod observe;
 pub mod outbound;
 pub mod probe;
+mod rfc3339;
 pub mod systemd;
 pub mod tls;
 pub mod upstream;

@@ -1,5 +1,6 @@
 //! Amazon CloudWatch: metrics of our own.
 
+use crate::rfc3339;
 use std::time::{Duration, SystemTime};
 
 use aws_smithy_query::{QueryValueWriter, QueryWriter};
@@ -93,7 +94,7 @@ impl Datum {
             }
             dimensions.finish();
         }
-        let at = humantime::format_rfc3339_millis(self.at).to_string();
+        let at = rfc3339::text(self.at);
         member.prefix("Timestamp").string(&at);
         member.prefix("Value").string(&self.value.to_string());
         member.prefix("Unit").string(match self.unit {

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::config;
+use crate::lock::lock;
 
 /// The count of sessions; clones share it.
 #[derive(Debug, Clone)]
@@ -46,14 +47,14 @@ impl Admission {
 
     /// Other limits from now on. Who is in stays in.
     pub(super) fn limit(&self, limits: &config::Limits) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts);
         counts.sessions = limits.sessions;
         counts.sessions_per_client = limits.sessions_per_client;
     }
 
     /// A place for one more session of this client address.
     pub(super) fn admit(&self, client: IpAddr) -> Result<Place, Full> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts);
         if counts.all >= counts.sessions {
             return Err(Full::Node);
         }
@@ -69,7 +70,7 @@ impl Admission {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts);
         counts.all = counts.all.saturating_sub(1);
         match counts.by_client.get_mut(&self.client) {
             Some(count) if *count > 1 => *count -= 1,

@@ -1,9 +1,10 @@
 //! Where clients come in: the control listeners and the passive ports. They can be shut for a
 //! moment, in which clients wait in the kernel, and be left to another process for good.
 
+use crate::lock::lock;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -156,6 +157,6 @@ impl Doors {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.state)
     }
 }

@@ -1,6 +1,7 @@
 //! Whether new clients are taken. Turning them away is `drain`, taking them again is `resume`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::lock::lock;
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,7 @@ impl Intake {
 
     /// New clients are taken again.
     pub fn admit(&self) {
-        let mut drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut drain = lock(&self.drain);
         if drain.is_cancelled() {
             *drain = CancellationToken::new();
         }
@@ -33,7 +34,7 @@ impl Intake {
 
     /// Cancelled when this node drains next.
     pub(super) fn drain_token(&self) -> CancellationToken {
-        self.drain.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.drain).clone()
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -19,6 +19,7 @@ use super::access::Target;
 use super::relay::Progress;
 use crate::ftp::Direction;
 use crate::ftp::dialogue::{Dialogue, InFlight};
+use crate::lock::lock;
 use crate::observe::history::Moved;
 
 /// Bytes of a user's name that are kept: no real one is longer, and a client may send 4 KiB.
@@ -46,12 +47,12 @@ pub struct SessionStatus {
     /// The version of TLS on the control connection, "1.2" or "1.3".
     pub tls: Option<&'static str>,
     /// When it began, in RFC 3339.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "crate::rfc3339::serialize")]
     pub since: SystemTime,
     /// What it does.
     pub state: SessionState,
     /// When the latest command came.
-    #[serde(serialize_with = "rfc3339_if_any")]
+    #[serde(serialize_with = "crate::rfc3339::serialize_if_any")]
     pub last_command: Option<SystemTime>,
     /// Files that were moved whole.
     pub files: u64,
@@ -89,7 +90,7 @@ pub struct TransferStatus {
     /// How many there will be, if the client has said so.
     pub size: Option<u64>,
     /// When its command went upstream.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "crate::rfc3339::serialize")]
     pub since: SystemTime,
     /// Whether line ends are translated.
     pub ascii: bool,
@@ -359,25 +360,6 @@ impl Entry {
             transfer,
         }
     }
-}
-
-fn rfc3339<S: serde::Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&humantime::format_rfc3339_millis(*time))
-}
-
-fn rfc3339_if_any<S: serde::Serializer>(
-    time: &Option<SystemTime>,
-    to: S,
-) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => rfc3339(time, to),
-        None => to.serialize_none(),
-    }
-}
-
-/// A poisoned lock holds what it held: nothing fails in the middle of a change here.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::Shared;
 use super::settings::Settings;
 use crate::config::{Config, ConfigError};
+use crate::lock::lock;
 use crate::observe::events::{About, Tone};
 use crate::observe::log::LogLevel;
 use crate::tls::{Acceptor, CertificateError};
@@ -97,7 +98,7 @@ impl Reload {
 
 impl Inner {
     fn run(&self) -> Result<Reloaded, ReloadError> {
-        let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.config);
         let new = Config::load(&self.path).map_err(ReloadError::Config)?;
         // Before anything is changed: it may be what is wrong.
         let certificate = new.tls.as_ref().map(Acceptor::load).transpose()?;

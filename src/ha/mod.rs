@@ -30,7 +30,7 @@ mod status;
 mod steering;
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -42,6 +42,7 @@ use tracing::info;
 use crate::config::{self, Config, HaMode};
 use crate::dns::{Names, ResolverError};
 use crate::gateway::{Gateway, Health, Intake};
+use crate::lock::lock;
 use crate::observe::events::{About, Tone};
 use crate::observe::metrics::{Metrics, NodeInfo};
 pub use carry::Carried;
@@ -227,11 +228,11 @@ impl Pair {
 
 impl Inner {
     fn running(&self) -> MutexGuard<'_, Option<Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 
     fn lease_state(&self) -> MutexGuard<'_, Option<Lease>> {
-        self.lease_state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lease_state)
     }
 
     /// What CloudWatch is told: a node that shall have no clients has no healthy hosts.

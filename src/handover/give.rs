@@ -13,9 +13,10 @@ use tracing::{info, warn};
 use super::line::Line;
 use super::message::{BLOCKS, ENTRIES, Kind, Message, PROTOCOL, Process, State};
 use super::wire::{Bell, Wire};
-use super::{Inner, OLDER, Older, Outcome, lock};
+use super::{Inner, OLDER, Older, Outcome};
 use crate::gateway::{CarriedBlock, Entry, Outbox};
 use crate::ha::Carried;
+use crate::lock::lock;
 use crate::systemd;
 
 /// How long the newer process may take for its first word.

@@ -30,7 +30,7 @@ mod wire;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -39,6 +39,7 @@ use tracing::{info, warn};
 
 use crate::gateway::{Doors, Gateway};
 use crate::ha::Pair;
+use crate::lock::lock;
 use crate::observe::metrics::Metrics;
 use line::{End, Line};
 pub use message::Process;
@@ -184,8 +185,4 @@ impl Inner {
         all.push(Older { process, stop, task });
         self.metrics.older_processes(all.len());
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

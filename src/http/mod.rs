@@ -32,6 +32,7 @@ use crate::gateway::{Check, Gateway, Health, Sessions};
 use crate::ha::role::Role;
 use crate::ha::{Pair, Status};
 use crate::observe::metrics::Metrics;
+use crate::rfc3339;
 use crate::upstream::EndpointStatus;
 use page::Page;
 
@@ -82,7 +83,7 @@ impl FullReport {
         let (sessions, transfers) = sessions.count();
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            since: humantime::format_rfc3339_millis(since).to_string(),
+            since: rfc3339::text(since),
             sessions,
             transfers,
             report: report(health, pair),

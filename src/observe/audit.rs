@@ -19,6 +19,7 @@ use super::log::one_line;
 use super::metrics::Metrics;
 use crate::config::{self, AuditFormat};
 use crate::ftp::Outcome;
+use crate::rfc3339;
 
 /// Lines that may wait for the disk.
 const QUEUE: usize = 8192;
@@ -198,7 +199,7 @@ fn json_line(record: &Record) -> String {
         endpoint: SocketAddr,
     }
     let line = Line {
-        time: humantime::format_rfc3339_millis(record.time).to_string(),
+        time: rfc3339::text(record.time),
         session: record.session,
         client: record.client,
         user: &record.user,

@@ -7,7 +7,7 @@
 //! told anew: it can never push out that the role has changed.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -16,6 +16,7 @@ use super::audit::Record;
 use super::log::one_line;
 use super::metrics::Refusal;
 use crate::ftp::Outcome;
+use crate::lock::lock;
 
 /// Changes of state that are kept.
 const CHANGES: usize = 100;
@@ -46,7 +47,7 @@ pub struct Event {
     /// Its number since the start, in the order of their first times.
     pub number: u64,
     /// When, or when it came again last.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "crate::rfc3339::serialize")]
     pub time: SystemTime,
     /// What it is about.
     pub about: About,
@@ -138,7 +139,7 @@ impl Events {
 
     /// A poisoned lock holds what it held: nothing fails in the middle of a change here.
     fn lock(&self) -> MutexGuard<'_, Rings> {
-        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.rings)
     }
 }
 
@@ -179,10 +180,6 @@ fn short(text: &str) -> String {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
         None => line.into_owned(),
     }
-}
-
-fn rfc3339<S: serde::Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&humantime::format_rfc3339_millis(*time))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The bucket's side of a round trip: a canary arrives, is the same, and goes; those that probes
 //! have left behind are swept up.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep, timeout};
@@ -11,6 +11,7 @@ use super::canary::{Canaries, Canary};
 use crate::aws::AwsError;
 use crate::aws::s3;
 use crate::config;
+use crate::lock::lock;
 
 /// How long to wait before asking for a canary again, at first; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -129,7 +130,7 @@ impl Bucket {
 
     /// Says yes once in every interval.
     fn is_time_to_sweep(&self) -> bool {
-        let mut next = self.next_sweep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = lock(&self.next_sweep);
         let now = Instant::now();
         let due = next.is_none_or(|next| next <= now);
         if due {

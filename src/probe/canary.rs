@@ -1,9 +1,10 @@
 //! Canaries: the small files that a round-trip probe sends through FTP into the bucket. Each has a
 //! name and a content that no other has, on whatever node, in whatever process.
 
+use crate::lock::lock;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// How every canary's name starts; the node's name follows.
 const PREFIX: &str = ".ftpgate-probe-";
@@ -83,7 +84,7 @@ impl Canaries {
 
 impl Inner {
     fn under_way(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.under_way)
     }
 }
 

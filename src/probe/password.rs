@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::aws::secrets::SecretsManager;
 use crate::config::{Secret, SecretSource};
+use crate::lock::lock;
 use crate::observe::log::one_line;
 
 /// The largest content that is taken for a secret, in bytes; that of Secrets Manager, too.
@@ -96,11 +97,11 @@ impl Password {
     }
 
     fn known(&self) -> Option<Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.known).clone()
     }
 
     fn set(&self, known: Known) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        *lock(&self.known) = Some(known);
     }
 
     fn keep(&self, secret: SecretString, refresh: Duration) -> Arc<SecretString> {

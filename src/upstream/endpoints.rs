@@ -6,7 +6,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use prometheus::IntGauge;
@@ -21,8 +21,10 @@ use super::discovery::zone_of;
 use super::health::{Health, State};
 use super::source::{SourceCount, SourceUse};
 use crate::config::{self, EndpointAddress};
+use crate::lock::lock;
 use crate::observe::events::{About, Tone};
 use crate::observe::metrics::Metrics;
+use crate::rfc3339;
 
 /// What all endpoints are; cheap to take, never changed in place.
 pub(super) type Snapshot = Arc<[Arc<Endpoint>]>;
@@ -412,7 +414,7 @@ impl Endpoint {
             stages: (known.stages.iter())
                 .map(|(stage, duration)| (*stage, duration.as_secs_f64()))
                 .collect(),
-            probed: known.probed.map(|time| humantime::format_rfc3339_millis(time).to_string()),
+            probed: known.probed.map(rfc3339::text),
         }
     }
 }
@@ -438,11 +440,6 @@ impl Drop for Place {
             self.endpoint.left.notify_one();
         }
     }
-}
-
-/// A poisoned lock holds what it held: nothing fails in the middle of a change here.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a client could be sent to this address at all: what a broken or hostile name server

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use ipnet::{IpNet, Ipv6Net};
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::Penalty;
 use crate::config;
+use crate::lock::lock;
 
 /// Addresses that are remembered: some 2 MiB.
 const MOST: usize = 16_384;
@@ -46,7 +47,7 @@ pub struct Ban {
     /// The client's address, or its IPv6 network.
     pub client: IpNet,
     /// When it ends, in RFC 3339.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "crate::rfc3339::serialize")]
     pub until: SystemTime,
 }
 
@@ -117,7 +118,7 @@ impl Bans {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Record>> {
-        self.by_client.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.by_client)
     }
 }
 
@@ -169,10 +170,6 @@ fn shown(key: IpAddr) -> IpNet {
         IpAddr::V4(_) => key.into(),
         IpAddr::V6(client) => Ipv6Net::new(client, PREFIX).map_or_else(|_| key.into(), Into::into),
     }
-}
-
-fn rfc3339<S: serde::Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&humantime::format_rfc3339_seconds(*time))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tracing::warn;
 use super::state::{self, KeptBlock, StateError};
 use super::{Denial, Denied};
 use crate::config::is_like;
+use crate::lock::lock;
 use crate::observe::metrics::Metrics;
 
 /// Each client is held against all of them.
@@ -40,10 +41,10 @@ pub struct Block {
     /// What they are told.
     pub message: Option<String>,
     /// When it was set, in RFC 3339.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "crate::rfc3339::serialize")]
     pub since: SystemTime,
     /// When it ends by itself, if it does.
-    #[serde(serialize_with = "rfc3339_if_any")]
+    #[serde(serialize_with = "crate::rfc3339::serialize_if_any")]
     pub until: Option<SystemTime>,
     /// Whether it survives a restart.
     pub keep: bool,
@@ -169,7 +170,7 @@ impl Blocks {
 
     /// One more, in place of one of the same.
     pub(super) fn add(&self, block: Block) -> Result<(), BlockError> {
-        let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let _change = lock(&self.change);
         let mut blocks = self.list();
         blocks.retain(|there| there.target != block.target);
         if blocks.len() >= MOST {
@@ -181,7 +182,7 @@ impl Blocks {
 
     /// Takes away the one of exactly that; says whether there was one.
     pub(super) fn remove(&self, target: &Target) -> Result<bool, BlockError> {
-        let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let _change = lock(&self.change);
         let mut blocks = self.list();
         let before = blocks.len();
         blocks.retain(|there| there.target != *target);
@@ -199,7 +200,7 @@ impl Blocks {
 
     /// Keeps out what the process before does.
     pub(super) fn carry(&self, carried: Vec<CarriedBlock>) {
-        let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let _change = lock(&self.change);
         let blocks = carried.into_iter().filter_map(|CarriedBlock { block, keep }| {
             let block = block.into_block();
             let block = block.inspect_err(|error| warn!(error, "a block is not understood"));
@@ -256,20 +257,6 @@ fn named<S: serde::Serializer>(target: &Target, to: S) -> Result<S::Ok, S::Error
     map.serialize_entry("kind", target.kind())?;
     map.serialize_entry("what", &target.what())?;
     map.end()
-}
-
-fn rfc3339<S: serde::Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&humantime::format_rfc3339_seconds(*time))
-}
-
-fn rfc3339_if_any<S: serde::Serializer>(
-    time: &Option<SystemTime>,
-    to: S,
-) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => rfc3339(time, to),
-        None => to.serialize_none(),
-    }
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
 use super::rate::Rate;
+use crate::lock::lock;
 use crate::observe::metrics::Metrics;
 
 /// All of them, as long as a rule or a session has one.
@@ -57,7 +58,7 @@ impl Books {
 
     /// The one of that name, as it is or new.
     pub(super) fn of(&self, name: &str) -> Arc<Book> {
-        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_name = lock(&self.by_name);
         by_name.retain(|_, book| book.strong_count() > 0);
         if let Some(book) = by_name.get(name).and_then(Weak::upgrade) {
             return book;

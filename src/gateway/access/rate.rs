@@ -1,7 +1,8 @@
 //! So many bytes a second for all transfers of a rule: a token bucket.
 
+use crate::lock::lock;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -43,7 +44,7 @@ impl Rate {
         let nanoseconds = bytes as u128 * 1_000_000_000 / per_second;
         let cost = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
         let floor = now.checked_sub(BURST).unwrap_or(now);
-        let mut spent_until = self.spent_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spent_until = lock(&self.spent_until);
         *spent_until = (*spent_until).max(floor) + cost;
         *spent_until
     }

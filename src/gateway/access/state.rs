@@ -4,6 +4,7 @@
 //! from starting: what it kept out would come in again, and nobody would know. The peer serves
 //! meanwhile.
 
+use crate::rfc3339;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -109,7 +110,7 @@ fn replace(path: &Path, kept: &Kept) -> io::Result<()> {
 
 impl KeptBlock {
     pub(super) fn of(block: &Block) -> Self {
-        let time = |time| humantime::format_rfc3339_millis(time).to_string();
+        let time = rfc3339::text;
         Self {
             kind: block.target.kind().into(),
             what: block.target.what(),

@@ -22,7 +22,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -35,6 +35,7 @@ use tracing::{debug, info, warn};
 use super::data_socket;
 use super::proxy_header::{Balancers, NoHeader};
 use crate::gateway::inherited::Inherited;
+use crate::lock::lock;
 use crate::observe::metrics::Metrics;
 use authority::{Answer, Authority, Claim, Own};
 pub use notes::{Entry, Note, Outbox, Parcel};
@@ -289,10 +290,6 @@ impl PassivePool {
 
 /// Locks for a look-up. What is locked here is whole between any two statements, so a panic
 /// elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Tells a waiter its port. One that has gone is about to give its ticket back.
 fn grant(port: u16, claim: &mut Claim) {
     match claim {

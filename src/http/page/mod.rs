@@ -17,7 +17,7 @@
 mod picture;
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gateway::{Gateway, Health, Sessions};
 use crate::ha::Pair;
+use crate::lock::lock;
 use crate::observe::history::{History, STEP};
 use crate::observe::metrics::Metrics;
 
@@ -161,7 +162,7 @@ impl Inner {
             counts.moved.up += moving.up;
             counts.moved.down += moving.down;
             let sessions = self.sessions.count().0;
-            let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut history = lock(&self.history);
             history.add(SystemTime::now(), now - last, counts, sessions);
             last = now;
         }

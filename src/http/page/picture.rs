@@ -12,7 +12,7 @@
 //!
 //! Event `history`, at first and every ten seconds: [`Columns`](crate::observe::history::Columns).
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -20,8 +20,10 @@ use serde::Serialize;
 use super::{Frame, Inner};
 use crate::gateway::SessionStatus;
 use crate::http::FullReport;
+use crate::lock::lock;
 use crate::observe::events::Event;
 use crate::observe::history::Moved;
+use crate::rfc3339;
 
 /// Sessions that are shown, of however many.
 const ROWS: usize = 200;
@@ -39,7 +41,7 @@ struct Now {
 
 impl Inner {
     pub(super) fn frame(&self) -> Frame {
-        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner).columns();
+        let history = lock(&self.history).columns();
         Frame { now: json(&self.now()), history: json(&history) }
     }
 
@@ -47,7 +49,7 @@ impl Inner {
         let ended = self.metrics.counts().moved;
         let moving = self.sessions.moving();
         Now {
-            now: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            now: rfc3339::text(SystemTime::now()),
             zone: self.health.zone(),
             moved: Moved { up: ended.up + moving.up, down: ended.down + moving.down },
             rows: self.sessions.busiest(ROWS),
