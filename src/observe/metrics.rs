@@ -10,15 +10,15 @@ mod handover;
 mod labels;
 mod maker;
 mod pair;
+mod passive;
 mod settings;
 mod totals;
+mod upstream;
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
 use crate::ftp::dialogue::{CallbackRefusal, DataFailure, Outcome};
@@ -31,15 +31,15 @@ pub use labels::{ConnectResult, Connection, Denial, HeaderRefusal, LeaseResult, 
 use labels::{call_result, login_result, resume_result};
 use maker::Maker;
 use pair::Pair;
+use passive::Passive;
 pub use settings::NodeInfo;
 use settings::Settings;
 pub use totals::Totals;
+use upstream::Upstream;
 
 /// Seconds that a transfer may take: a small file on a near client to a backup over night.
 const TRANSFER_SECONDS: [f64; 11] =
     [0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 14_400.0];
-/// Seconds that connecting to an endpoint may take.
-const CONNECT_SECONDS: [f64; 8] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 10.0];
 
 /// The metrics; clones share them.
 #[derive(Debug, Clone)]
@@ -59,27 +59,14 @@ pub struct Metrics {
     callbacks_refused: IntCounterVec,
     tls_handshakes: IntCounterVec,
     tls_failures: IntCounterVec,
-    upstream_connects: IntCounterVec,
-    upstream_connect_seconds: Histogram,
-    upstream_connections: IntGaugeVec,
-    upstream_port_limit: IntGauge,
-    port_allocation_errors: IntCounter,
-    endpoint_healthy: IntGaugeVec,
-    endpoint_sessions: IntGaugeVec,
-    probes: IntCounterVec,
-    probe_stage_seconds: GaugeVec,
-    dns_lookups: IntCounterVec,
-    passive_ports_reserved: IntGauge,
-    passive_waits: IntCounter,
-    passive_exhausted: IntCounter,
-    passive_expired: IntCounter,
-    passive_strangers: IntCounter,
     proxy_protocol_refused: IntCounterVec,
     audit_dropped: IntCounter,
     access: Access,
     handover: Handover,
     pair: Pair,
+    passive: Passive,
     settings: Settings,
+    upstream: Upstream,
     events: Events,
 }
 
@@ -150,74 +137,6 @@ impl Metrics {
                 "TLS handshakes with clients that failed, and connections that did not keep to TLS.",
                 &["connection"],
             )?,
-            upstream_connects: make.counters(
-                "upstream_connects_total",
-                "Attempts to reach an endpoint, up to its banner.",
-                &["endpoint", "result"],
-            )?,
-            upstream_connect_seconds: make.histogram(
-                "upstream_connect_seconds",
-                "From the attempt to the endpoint's banner.",
-                &CONNECT_SECONDS,
-            )?,
-            upstream_connections: make.gauges(
-                "upstream_connections",
-                "Control and data connections to endpoints open now, by the address they leave from.",
-                &["source"],
-            )?,
-            upstream_port_limit: make.gauge(
-                "upstream_port_limit",
-                "Ephemeral ports that each source address has for one destination.",
-            )?,
-            port_allocation_errors: make.counter(
-                "port_allocation_errors_total",
-                "Connections that failed because their source address had no port left.",
-            )?,
-            endpoint_healthy: make.gauges(
-                "endpoint_healthy",
-                "1 for an endpoint that serves, 0 for one that is initial, unhealthy or draining.",
-                &["endpoint"],
-            )?,
-            endpoint_sessions: make.gauges(
-                "endpoint_sessions",
-                "Sessions at an endpoint now, those being connected included.",
-                &["endpoint"],
-            )?,
-            probes: make.counters(
-                "probes_total",
-                "Probes, by the stage that failed, or ok.",
-                &["endpoint", "result"],
-            )?,
-            probe_stage_seconds: make.float_gauges(
-                "probe_stage_seconds",
-                "How long each stage of the latest probe took.",
-                &["endpoint", "stage"],
-            )?,
-            dns_lookups: make.counters(
-                "dns_lookups_total",
-                "Lookups of endpoint names.",
-                &["name", "result"],
-            )?,
-            passive_ports_reserved: make.gauge(
-                "passive_ports_reserved",
-                "Pairs of client address and passive port that wait for a data connection.",
-            )?,
-            passive_waits: make.counter(
-                "passive_waits_total",
-                "PASV and EPSV that had to wait, as every port was reserved for that client address.",
-            )?,
-            passive_exhausted: make.counter(
-                "passive_exhausted_total",
-                "PASV and EPSV answered 425: every port stayed reserved for that client address.",
-            )?,
-            passive_expired: make.counter(
-                "passive_expired_total",
-                "Reserved passive ports to which the client did not come in time.",
-            )?,
-            passive_strangers: make.counter(
-                "passive_strangers_total",
-                "Connections to a passive port that was not reserved for their address.",
-            )?,
             proxy_protocol_refused: make.counters(
                 "proxy_protocol_refused_total",
                 "Connections closed for their PROXY protocol header or for the lack of one.",
@@ -230,7 +149,9 @@ impl Metrics {
             access: Access::new(&make)?,
             handover: Handover::new(&make)?,
             pair: Pair::new(&make)?,
+            passive: Passive::new(&make)?,
             settings: Settings::new(&make)?,
+            upstream: Upstream::new(&make)?,
             events: Events::default(),
             registry: make.registry,
         };
@@ -380,128 +301,6 @@ impl Metrics {
         self.tls_failures.with_label_values(&[connection.as_str()]).inc();
     }
 
-    /// An attempt to reach an endpoint is over.
-    pub fn upstream_connected(
-        &self,
-        endpoint: SocketAddr,
-        result: ConnectResult,
-        duration: Duration,
-    ) {
-        self.upstream_connects.with_label_values(&[&*endpoint.to_string(), result.as_str()]).inc();
-        if result == ConnectResult::NoPort {
-            self.port_allocation_errors.inc();
-        }
-        if result == ConnectResult::Ok {
-            self.upstream_connect_seconds.observe(duration.as_secs_f64());
-        }
-    }
-
-    /// The count of connections from a source address, or of those whose address the kernel chose.
-    pub fn upstream_connections(&self, source: Option<IpAddr>) -> IntGauge {
-        let source = source.map_or_else(|| "auto".to_owned(), |address| address.to_string());
-        self.upstream_connections.with_label_values(&[&source])
-    }
-
-    /// Ephemeral ports that a source address has for one destination.
-    pub fn upstream_port_limit(&self, ports: i64) {
-        self.upstream_port_limit.set(ports);
-    }
-
-    /// There is a new endpoint.
-    pub fn endpoint_added(&self, endpoint: SocketAddr) {
-        let endpoint = endpoint.to_string();
-        for result in ConnectResult::ALL {
-            self.upstream_connects.with_label_values(&[&*endpoint, result.as_str()]);
-        }
-        for result in Stage::ALL.map(Stage::as_str).into_iter().chain([PROBE_OK]) {
-            self.probes.with_label_values(&[&*endpoint, result]);
-        }
-    }
-
-    /// An endpoint is gone for good.
-    pub fn endpoint_removed(&self, endpoint: SocketAddr) {
-        let endpoint = endpoint.to_string();
-        // Each of these fails only if there was no such series.
-        let _ = self.endpoint_healthy.remove_label_values(&[&endpoint]);
-        let _ = self.endpoint_sessions.remove_label_values(&[&endpoint]);
-        for result in ConnectResult::ALL {
-            let _ = self.upstream_connects.remove_label_values(&[&*endpoint, result.as_str()]);
-        }
-        let _ = self.probes.remove_label_values(&[&*endpoint, PROBE_OK]);
-        for stage in Stage::ALL {
-            let _ = self.probes.remove_label_values(&[&*endpoint, stage.as_str()]);
-            let _ = self.probe_stage_seconds.remove_label_values(&[&*endpoint, stage.as_str()]);
-        }
-    }
-
-    /// An endpoint is healthy, or not.
-    pub fn endpoint_healthy(&self, endpoint: SocketAddr, healthy: bool) {
-        let gauge = self.endpoint_healthy.with_label_values(&[&endpoint.to_string()]);
-        gauge.set(healthy.into());
-    }
-
-    /// The count of sessions at an endpoint.
-    pub fn endpoint_sessions(&self, endpoint: SocketAddr) -> IntGauge {
-        self.endpoint_sessions.with_label_values(&[&endpoint.to_string()])
-    }
-
-    /// A probe is over.
-    pub fn probed(
-        &self,
-        endpoint: SocketAddr,
-        stages: &[(Stage, Duration)],
-        failed: Option<Stage>,
-    ) {
-        let endpoint = endpoint.to_string();
-        let result = failed.map_or(PROBE_OK, Stage::as_str);
-        self.probes.with_label_values(&[&*endpoint, result]).inc();
-        for (stage, took) in stages {
-            let gauge = self.probe_stage_seconds.with_label_values(&[&*endpoint, stage.as_str()]);
-            gauge.set(took.as_secs_f64());
-        }
-    }
-
-    /// An endpoint's name was looked up.
-    pub fn dns_lookup(&self, name: &str, good: bool) {
-        for result in [true, false].map(call_result) {
-            self.dns_lookups.with_label_values(&[name, result]);
-        }
-        self.dns_lookups.with_label_values(&[name, call_result(good)]).inc();
-    }
-
-    /// A name is no longer an endpoint's: its series go.
-    pub fn name_removed(&self, name: &str) {
-        for result in [true, false].map(call_result) {
-            // It fails only if there was no such series.
-            let _ = self.dns_lookups.remove_label_values(&[name, result]);
-        }
-    }
-
-    /// A passive port waits for a client, or no longer does.
-    pub fn passive_reserved(&self, now: bool) {
-        if now { self.passive_ports_reserved.inc() } else { self.passive_ports_reserved.dec() }
-    }
-
-    /// A PASV or EPSV waits for a port.
-    pub fn passive_waits(&self) {
-        self.passive_waits.inc();
-    }
-
-    /// A PASV or EPSV was answered 425.
-    pub fn passive_exhausted(&self) {
-        self.passive_exhausted.inc();
-    }
-
-    /// A client did not come to its port.
-    pub fn passive_expired(&self) {
-        self.passive_expired.inc();
-    }
-
-    /// A connection came to a passive port that was not reserved for it.
-    pub fn passive_stranger(&self) {
-        self.passive_strangers.inc();
-    }
-
     /// A connection was closed for its PROXY protocol header or for the lack of one.
     pub fn proxy_protocol_refused(&self, reason: HeaderRefusal) {
         self.proxy_protocol_refused.with_label_values(&[reason.as_str()]).inc();
@@ -512,9 +311,6 @@ impl Metrics {
         self.audit_dropped.inc();
     }
 }
-
-/// The result of a probe without a failed stage.
-const PROBE_OK: &str = "ok";
 
 #[cfg(test)]
 mod tests {

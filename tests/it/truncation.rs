@@ -8,7 +8,7 @@ use std::thread;
 
 use nix::sys::socket::{setsockopt, sockopt::TcpRepair};
 
-use crate::harness::clients::endless_upload;
+use crate::harness::clients::curl::endless_upload;
 use crate::harness::ftp::{End, Ftp, fin, read_to_end, reset};
 use crate::harness::gateway::Gateway;
 use crate::harness::scripted::{Cut, ScriptedServer};

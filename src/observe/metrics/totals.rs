@@ -70,10 +70,10 @@ impl Metrics {
                 .sum(),
             target_resets: resets(DataFailure::Upstream),
             elb_resets: transfers(Outcome::GatewayFailed),
-            port_allocation_errors: self.port_allocation_errors.get(),
+            port_allocation_errors: self.upstream.port_allocation_errors.get(),
             rejected_flows: rejected.sum(),
             login_failures: self.logins.with_label_values(&[login_result(false)]).get(),
-            passive_port_exhausted: self.passive_exhausted.get(),
+            passive_port_exhausted: self.passive.exhausted.get(),
             transfers_aborted: aborted,
         }
     }

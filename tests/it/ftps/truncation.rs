@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 
 use crate::harness::certificates::Authority;
-use crate::harness::clients::endless_upload;
+use crate::harness::clients::curl::endless_upload;
 use crate::harness::ftp::{Ftp, fin, reset};
 use crate::harness::ftps::{Secure, SecureEnd, Tls, VERSIONS, close, read_to_end};
 use crate::harness::gateway::{Gateway, GatewayOptions};
