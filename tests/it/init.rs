@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -179,6 +180,16 @@ fn a_file_that_is_there_stays_unless_it_is_to_be_replaced() {
 }
 
 #[test]
+fn everybody_may_read_the_file_whatever_the_umask() {
+    let scratch = Scratch::new();
+    let script = "umask 077; exec \"$0\" init --endpoint 10.2.3.10 --output \"$1\"";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_ftpgate")]).arg(scratch.file());
+    assert!(shell.status().unwrap().success());
+    assert_eq!(fs::metadata(scratch.file()).unwrap().permissions().mode() & 0o777, 0o644);
+}
+
+#[test]
 fn what_is_wrong_or_missing_is_told_and_nothing_is_written() {
     let lease = format!("--endpoint 10.2.3.10 {LEASE}");
     let both = format!("{lease} --route53-zone Z1 --overlay-ip 10.99.0.1 --route-table rtb-1");
@@ -187,7 +198,7 @@ fn what_is_wrong_or_missing_is_told_and_nothing_is_written() {
     let bad_table = format!("{no_table} --route-table subnet-1");
     let unknown_own = "--endpoint 10.2.3.10 --ha lease --peer [fd00::1]:9121 --name gw.example \
                        --lease-bucket my-gateways --route53-zone Z1";
-    let cases: [(&str, i32, &str); 19] = [
+    let cases: [(&str, i32, &str); 20] = [
         ("", 2, "there is no endpoint: give --endpoint ADDRESS[=ZONE]"),
         ("--endpoint", 2, "a value is required"),
         ("--endpoint 10.2.3.10 --transfer-server s-1", 2, "cannot be used with"),
@@ -195,6 +206,11 @@ fn what_is_wrong_or_missing_is_told_and_nothing_is_written() {
         ("--endpoint 10.2.3.10 --ha lease --lease-bucket my-gateways", 2, "--peer"),
         ("--endpoint 10.2.3.10 --ha lease --peer 127.0.0.2:9121", 2, "--lease-bucket"),
         ("--endpoint 10.2.3.10 --ha dns --peer 127.0.0.2:9121", 2, "--name"),
+        (
+            "--endpoint 10.2.3.10 --ha lease --peer 127.0.0.2:9121 --lease-bucket b-1 --route53-zone Z1",
+            2,
+            "--name",
+        ),
         ("--endpoint 10.2.3.10 --peer 127.0.0.2:9121", 2, "give --ha lease or --ha dns"),
         ("--endpoint 10.2.3.10 --ha none --lease-bucket my-gateways", 2, "give --ha lease"),
         (
@@ -335,6 +351,27 @@ fn what_is_given_is_not_asked_and_other_kinds_of_pairs_ask_less() {
     let (code, shown) = scratch.answer(given, &["10.2.3.10", ""], nobody());
     assert_eq!(code, 0, "{shown}");
     has(&scratch.written(), &["mode = \"dns\"", "load_balancer = \"gw.example.internal\""]);
+
+    let scratch = Scratch::new();
+    // Enter to whatever is asked besides: nothing that was given gets lost.
+    let given = format!("{LEASE} --route53-zone Z0123456789ABCDEFGHIJ --address 10.2.1.10");
+    let (code, shown) = scratch.answer(&given, &["10.2.3.10", "", "", ""], nobody());
+    assert_eq!(code, 0, "{shown}");
+    let steered = ["zone_id = \"Z0123456789ABCDEFGHIJ\"", "addresses = [\"10.2.1.10\"]"];
+    has(&scratch.written(), &steered);
+
+    let scratch = Scratch::new();
+    let given = format!("{LEASE} --overlay-ip 10.99.0.1 --route-table rtb-1 --route-table rtb-2");
+    let (code, shown) = scratch.answer(&given, &["10.2.3.10", "", "", ""], nobody());
+    assert_eq!(code, 0, "{shown}");
+    has(&scratch.written(), &["address = \"10.99.0.1\"", "route_tables = [\"rtb-1\", \"rtb-2\"]"]);
+
+    // What a mode needs is asked for.
+    let scratch = Scratch::new();
+    let answers = ["10.2.3.10", "", "", "", "127.0.0.2:9121", "gw.example.internal"];
+    let (code, shown) = scratch.answer("--ha dns", &answers, nobody());
+    assert_eq!(code, 0, "{shown}");
+    has(&scratch.written(), &["mode = \"dns\"", "peer = \"127.0.0.2:9121\""]);
 
     let scratch = Scratch::new();
     let overlay = ["10.2.3.10", "", "", "", "", "x", "10.99.0.1", "subnet-1", "rtb-1 rtb-2"];

@@ -2,6 +2,7 @@
 //! will not do; an empty one takes what is in brackets.
 
 use std::io::{BufRead, Read as _, Write};
+use std::net::IpAddr;
 
 use super::node::{Endpoint, Node, Pair, Steering, own_address, quoted};
 use super::{Arguments, LISTEN, Mode, discover};
@@ -32,13 +33,13 @@ impl<R: BufRead, W: Write> Questions<R, W> {
     /// Asks for all that the arguments leave open.
     pub(super) fn node(mut self, given: Arguments) -> Result<Node, Trouble> {
         let (endpoints, is_transfer) = self.endpoints()?;
-        let listen = match given.listen {
+        let listen = match given.listen.clone() {
             Some(listen) => listen,
             None => self.ask("Where do clients connect to", LISTEN, |text| {
                 check(&format!("{ENDPOINT}[[listener]]\naddress = {}", quoted(text)))
             })?,
         };
-        let zone = match given.zone {
+        let zone = match given.zone.clone() {
             Some(zone) => Some(zone),
             None => {
                 self.optional("The zone of this node; auto asks the instance", "auto", |text| {
@@ -62,7 +63,7 @@ impl<R: BufRead, W: Write> Questions<R, W> {
         let pair = match &*mode {
             "none" => None,
             mode => {
-                let peer = match given.peer {
+                let peer = match given.peer.clone() {
                     Some(peer) => peer,
                     None => self.ask(
                         "The other node's http.address, such as 10.2.2.10:9121",
@@ -70,7 +71,7 @@ impl<R: BufRead, W: Write> Questions<R, W> {
                         |text| check(&format!("{ENDPOINT}[ha]\npeer = {}", quoted(text))),
                     )?,
                 };
-                let name = match given.name {
+                let name = match given.name.clone() {
                     Some(name) => name,
                     None => self.ask("The name that clients use", "", |text| {
                         check(&format!("{ENDPOINT}[ha]\nname = {}", quoted(text)))
@@ -79,7 +80,7 @@ impl<R: BufRead, W: Write> Questions<R, W> {
                 Some(if mode == "dns" {
                     Pair { peer, name: Some(name), lease_bucket: None, steering: Steering::Nothing }
                 } else {
-                    let bucket = match given.lease_bucket {
+                    let bucket = match given.lease_bucket.clone() {
                         Some(bucket) => bucket,
                         None => self.ask("The bucket of the lease", "", |text| {
                             check(&format!(
@@ -88,7 +89,7 @@ impl<R: BufRead, W: Write> Questions<R, W> {
                             ))
                         })?,
                     };
-                    let steering = self.steering(&listen, &peer)?;
+                    let steering = self.steering(&given, &listen, &peer)?;
                     Pair { peer, name: Some(name), lease_bucket: Some(bucket), steering }
                 })
             }
@@ -116,7 +117,15 @@ impl<R: BufRead, W: Write> Questions<R, W> {
         Ok((endpoints, false))
     }
 
-    fn steering(&mut self, listen: &str, peer: &str) -> Result<Steering, Trouble> {
+    fn steering(
+        &mut self,
+        given: &Arguments,
+        listen: &str,
+        peer: &str,
+    ) -> Result<Steering, Trouble> {
+        if let Some(steering) = given.steering(|| self.own_address(listen, peer))? {
+            return Ok(steering);
+        }
         let with = |tables: &str| {
             check(&format!("{ENDPOINT}{LEASE}[ha.lease]\nbucket = \"my-gateways\"\n{tables}"))
         };
@@ -129,13 +138,7 @@ impl<R: BufRead, W: Write> Questions<R, W> {
             },
         )?;
         if let Some(zone_id) = zone_id {
-            let own = own_address(listen, peer).map(|address| address.to_string());
-            let own = own.unwrap_or_default();
-            let address = self.ask("Where clients reach this node", &own, is_address)?;
-            return match address.parse() {
-                Ok(address) => Ok(Steering::Record { zone_id, address }),
-                Err(_) => Err(Trouble::Refused(format!("{address} is no IP address"))),
-            };
+            return Ok(Steering::Record { zone_id, address: self.own_address(listen, peer)? });
         }
         let overlay = self.optional("The overlay IP of both nodes, or nothing", "", is_address)?;
         let Some(address) = overlay else { return Ok(Steering::Nothing) };
@@ -146,6 +149,13 @@ impl<R: BufRead, W: Write> Questions<R, W> {
         })?;
         let route_tables = tables.split_whitespace().map(str::to_owned).collect();
         Ok(Steering::Overlay { address, route_tables })
+    }
+
+    fn own_address(&mut self, listen: &str, peer: &str) -> Result<IpAddr, Trouble> {
+        let own = own_address(listen, peer).map(|address| address.to_string());
+        let own = own.unwrap_or_default();
+        let address = self.ask("Where clients reach this node", &own, is_address)?;
+        address.parse().map_err(|_| Trouble::Refused(format!("{address} is no IP address")))
     }
 
     /// An answer that will do; without one it is the default, or nothing if that is empty.
@@ -198,7 +208,7 @@ fn check(text: &str) -> Result<(), String> {
 }
 
 fn is_address(text: &str) -> Result<(), String> {
-    match text.parse::<std::net::IpAddr>() {
+    match text.parse::<IpAddr>() {
         Ok(_) => Ok(()),
         Err(_) => Err("write an IP address, such as 10.2.1.10".into()),
     }

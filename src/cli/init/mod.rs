@@ -54,16 +54,16 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "MODE")]
     ha: Option<Mode>,
     /// Where the other node answers, such as 10.2.2.10:9121.
-    #[arg(long, value_name = "ADDRESS:PORT", required_if_eq_any = [("ha", "lease"), ("ha", "dns")])]
+    #[arg(long, value_name = "ADDRESS:PORT")]
     peer: Option<String>,
     /// The name that clients use.
-    #[arg(long, value_name = "NAME", required_if_eq("ha", "dns"))]
+    #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// The S3 bucket of the lease.
-    #[arg(long, value_name = "BUCKET", required_if_eq("ha", "lease"))]
+    #[arg(long, value_name = "BUCKET")]
     lease_bucket: Option<String>,
     /// The Route 53 hosted zone in which the active node writes the name.
-    #[arg(long, value_name = "ZONE-ID", requires = "name", conflicts_with = "overlay_ip")]
+    #[arg(long, value_name = "ZONE-ID", conflicts_with = "overlay_ip")]
     route53_zone: Option<String>,
     /// Where clients reach this node, for that record [default: from where it reaches the peer].
     #[arg(long, requires = "route53_zone")]
@@ -153,28 +153,21 @@ fn node(arguments: Arguments) -> Result<Node, Refusal> {
         // What is asked is not part of what is printed.
         return Ok(Questions::new(BufReader::new(stdin()), stderr()).node(arguments)?);
     }
+    check_needs(&arguments)?;
     let (endpoints, is_transfer) = match &arguments.transfer_server {
         Some(server) => (run(discover::endpoints(server))?, true),
         None => (arguments.endpoints.iter().map(|text| Endpoint::parse(text)).collect(), false),
     };
-    let listen = arguments.listen.unwrap_or_else(|| LISTEN.into());
-    let pair = match (arguments.ha, arguments.peer) {
+    let listen = arguments.listen.clone().unwrap_or_else(|| LISTEN.into());
+    let pair = match (arguments.ha, arguments.peer.clone()) {
         (Some(mode @ (Mode::Lease | Mode::Dns)), Some(peer)) => {
-            let steering = match (arguments.route53_zone, arguments.overlay_ip) {
-                (Some(zone_id), _) => {
-                    let address = arguments.address.or_else(|| node::own_address(&listen, &peer));
-                    let address = address.ok_or_else(|| {
-                        Refusal::Usage(
-                            "nobody knows where clients reach this node: give --address".into(),
-                        )
-                    })?;
-                    Steering::Record { zone_id, address }
-                }
-                (None, Some(address)) => {
-                    Steering::Overlay { address, route_tables: arguments.route_tables }
-                }
-                (None, None) => Steering::Nothing,
-            };
+            let steering = arguments.steering(|| {
+                node::own_address(&listen, &peer).ok_or_else(|| {
+                    let why = "nobody knows where clients reach this node: give --address";
+                    Refusal::Usage(why.into())
+                })
+            })?;
+            let steering = steering.unwrap_or(Steering::Nothing);
             let lease_bucket = arguments.lease_bucket.filter(|_| mode == Mode::Lease);
             Some(Pair { peer, name: arguments.name, lease_bucket, steering })
         }
@@ -183,7 +176,46 @@ fn node(arguments: Arguments) -> Result<Node, Refusal> {
     Ok(Node { endpoints, is_transfer, listen, zone: arguments.zone, pair })
 }
 
-/// clap sees to what a mode needs; what it has no use for is told here.
+impl Arguments {
+    /// What they say that the holder of a lease moves, if they do; `own` tells where clients reach
+    /// this node if they do not.
+    fn steering<E>(&self, own: impl FnOnce() -> Result<IpAddr, E>) -> Result<Option<Steering>, E> {
+        Ok(match (&self.route53_zone, &self.overlay_ip) {
+            (Some(zone_id), _) => Some(Steering::Record {
+                zone_id: zone_id.clone(),
+                address: self.address.map_or_else(own, Ok)?,
+            }),
+            (None, Some(address)) => Some(Steering::Overlay {
+                address: address.clone(),
+                route_tables: self.route_tables.clone(),
+            }),
+            (None, None) => None,
+        })
+    }
+}
+
+/// What a mode needs, where nobody is asked for it.
+fn check_needs(arguments: &Arguments) -> Result<(), Refusal> {
+    let Arguments { peer, name, lease_bucket, route53_zone, .. } = arguments;
+    let (pair, lease) = match arguments.ha {
+        Some(Mode::Lease) => (true, true),
+        Some(Mode::Dns) => (true, false),
+        Some(Mode::None) | None => return Ok(()),
+    };
+    let needs_name = !lease || route53_zone.is_some();
+    for (flag, is_missing, remedy) in [
+        ("--peer", pair && peer.is_none(), "where the other node answers"),
+        ("--lease-bucket", lease && lease_bucket.is_none(), "the S3 bucket of the lease"),
+        ("--name", needs_name && name.is_none(), "the name that clients use"),
+    ] {
+        if is_missing {
+            return Err(Refusal::Usage(format!("{flag} is missing: give {remedy}")));
+        }
+    }
+    Ok(())
+}
+
+/// What a mode has no use for.
 fn check_mode(arguments: &Arguments) -> Result<(), Refusal> {
     let given = [
         ("--peer", arguments.peer.is_some(), true),

@@ -1,8 +1,8 @@
 //! The file is there wholly or not at all, and takes nobody else's place unless it is told to.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -14,6 +14,8 @@ const MODE: u32 = 0o644;
 /// Writes a new file, or another one in its place with `force`.
 pub(super) fn write(path: &Path, text: &str, force: bool) -> Result<(), Trouble> {
     let temporary = beside(path);
+    // What an earlier run of the same number has left.
+    let _ = fs::remove_file(&temporary);
     let written = fill(&temporary, text).and_then(|()| {
         if force {
             fs::rename(&temporary, path)
@@ -48,7 +50,9 @@ pub(super) fn exists(path: &Path) -> Trouble {
 }
 
 fn fill(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    // Whatever the umask: the service has a user of its own.
+    file.set_permissions(Permissions::from_mode(MODE))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
@@ -73,6 +77,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ftpgate.toml");
         fs::write(&path, "theirs").unwrap();
+        fs::write(beside(&path), "left behind by who had our number").unwrap();
         let Err(Trouble::Refused(why)) = write(&path, "ours", false) else { panic!() };
         assert!(why.contains("--force"), "{why}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
