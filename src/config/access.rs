@@ -11,6 +11,9 @@ use crate::ftp::dialogue::Commands;
 /// Bytes of what a client is told instead of the gateway's own words.
 const MESSAGE: usize = 200;
 
+/// The longest that a refused login is kept back: clients give up after some ten seconds more.
+pub const LONGEST_DELAY: Duration = Duration::from_secs(10);
+
 /// `[access]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Access {
@@ -196,13 +199,23 @@ mod tests {
             (
                 rule("users = [\"a\"]\nendpoints = [\"10.2.3.10:21\"]")
                     .replace(ENDPOINT, &format!("{resume}{ENDPOINT}")),
-                "a user's endpoints need upstream.resume",
+                "endpoints that are known at USER only need upstream.resume",
+            ),
+            (
+                // Not even in a rule without users, behind one that has some.
+                format!(
+                    "{}{resume}[[access.rule]]\nname = \"s\"\nendpoints = [\"10.2.3.10:21\"]\n{ENDPOINT}",
+                    rule("users = [\"a\"]").replace(ENDPOINT, "")
+                ),
+                "and no users in this rule and those before it",
             ),
             (format!("[access]\ndefault = \"none\"\n{ENDPOINT}"), "write one of: allow, deny"),
             (format!("[access.bans]\nfailures = 0\n{ENDPOINT}"), "leave [access.bans] out"),
             (format!("[access.bans]\ndelay = 1\n{ENDPOINT}"), "\"1s\" or \"0s\""),
             (format!("[access.bans]\nnever = [\"nat\"]\n{ENDPOINT}"), "`nat` is no network"),
             (format!("[access.bans]\nduration = \"0s\"\n{ENDPOINT}"), "a duration of zero"),
+            (format!("[access.bans]\nduration = \"10000years\"\n{ENDPOINT}"), "longer than 1000"),
+            (format!("[access.bans]\ndelay = \"11s\"\n{ENDPOINT}"), "write at most \"10s\""),
         ] {
             let error = error(&text);
             assert!(error.contains(told), "{told} is missing in\n{error}\n{text}");

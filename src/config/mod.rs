@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use crate::ftp::dialogue::Ascii;
-pub use access::{Access, Bans, Rule, is_like, is_message};
+pub use access::{Access, Bans, LONGEST_DELAY, Rule, is_like, is_message};
 pub use clients::{
     Active, Listener, Passive, PassiveAddress, PassiveOverride, ProxyProtocol, Tls, TlsMode,
     TlsVersion,

@@ -5,6 +5,11 @@ use super::{Config, Listener, Log, Passive, Upstream};
 impl Config {
     /// This, with all that a running node can take up from `new`.
     pub fn taking_up(&self, new: &Self) -> Self {
+        let addresses = |config: &Self| -> Vec<_> {
+            config.listeners.iter().map(|listener| listener.address).collect()
+        };
+        // Rules name listeners by addresses, and those stay.
+        let access = if addresses(self) == addresses(new) { new } else { self }.access.clone();
         let listeners = match new.listeners.len() == self.listeners.len() {
             true => self
                 .listeners
@@ -25,7 +30,7 @@ impl Config {
             tls: self.tls.as_ref().map(|old| new.tls.as_ref().unwrap_or(old).clone()),
             passive: Passive { ports: self.passive.ports.clone(), ..new.passive.clone() },
             active: new.active.clone(),
-            access: new.access.clone(),
+            access,
             upstream: Upstream {
                 source_addresses: self.upstream.source_addresses.clone(),
                 tls: self.upstream.tls.clone(),

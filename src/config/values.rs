@@ -19,6 +19,9 @@ const LEAST_RATE: u64 = 1024;
 /// RFC 1035 4.2.
 const DNS_PORT: u16 = 53;
 
+/// Longer than anybody waits, and as far as every clock can count.
+const LONGEST: Duration = Duration::from_secs(1000 * 366 * 86_400);
+
 /// `"8192-8200"` or `"8192"`.
 #[derive(Debug, Clone)]
 pub(super) struct Ports(pub(super) RangeInclusive<u16>);
@@ -38,6 +41,9 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
             "a duration of zero",
             "write how long to wait; there is no way to switch this off",
         )),
+        Ok(duration) if duration > LONGEST => {
+            Err(fault(&format!("`{text}` is longer than 1000 years"), "write how long to wait"))
+        }
         Ok(duration) => Ok(duration),
         Err(_) => Err(fault(&format!("`{text}` is no duration"), hint)),
     }
@@ -48,7 +54,8 @@ pub(super) fn duration_or_zero<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer).unwrap_or_default();
-    humantime::parse_duration(&text).map_err(|_| {
+    let duration = humantime::parse_duration(&text).ok().filter(|duration| *duration <= LONGEST);
+    duration.ok_or_else(|| {
         fault(
             "this is no duration",
             "write a number and a unit in quotes, such as \"1s\" or \"0s\"",

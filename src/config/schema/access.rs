@@ -70,6 +70,9 @@ struct Endpoint(#[serde(deserialize_with = "endpoint_address")] Spanned<Endpoint
 struct Rate(#[serde(deserialize_with = "rate")] u64);
 
 #[derive(Debug, Deserialize)]
+struct Delay(#[serde(deserialize_with = "duration_or_zero")] Duration);
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Bans {
     failures: Spanned<u32>,
@@ -77,8 +80,7 @@ struct Bans {
     window: Duration,
     #[serde(deserialize_with = "duration")]
     duration: Duration,
-    #[serde(deserialize_with = "duration_or_zero")]
-    delay: Duration,
+    delay: Spanned<Delay>,
     #[serde(deserialize_with = "networks")]
     never: Vec<IpNet>,
 }
@@ -89,7 +91,7 @@ impl Default for Bans {
             failures: Spanned::new(NOWHERE, 10),
             window: Duration::from_secs(600),
             duration: Duration::from_secs(900),
-            delay: Duration::from_secs(1),
+            delay: Spanned::new(NOWHERE, Delay(Duration::from_secs(1))),
             never: Vec::new(),
         }
     }
@@ -110,6 +112,7 @@ impl Access {
         let mut faults = Vec::new();
         let mut names = HashSet::new();
         let mut for_all: Option<&str> = None;
+        let mut by_user = false;
         for rule in &self.rule {
             let (name, span) = (rule.name.get_ref().as_str(), rule.name.span());
             if !names.insert(name) {
@@ -128,7 +131,9 @@ impl Access {
                     "the first rule that matches counts: move the one for everybody to the end",
                 ));
             }
-            faults.extend(rule.faults(others));
+            // Behind a rule with users nothing is known before USER.
+            by_user |= rule.users.is_some();
+            faults.extend(rule.faults(others, by_user));
             if rule.clients.is_none() && rule.users.is_none() && rule.listeners.is_none() {
                 for_all.get_or_insert(name);
             }
@@ -142,6 +147,15 @@ impl Access {
                 "write how many logins may fail, or leave [access.bans] out for no bans",
             ));
         }
+        if let Some(bans) = &self.bans
+            && bans.delay.get_ref().0 > config::LONGEST_DELAY
+        {
+            faults.push(Fault::at(
+                bans.delay.span(),
+                "access.bans.delay is longer than 10s, and clients do not wait so long",
+                "write at most \"10s\"",
+            ));
+        }
         faults
     }
 
@@ -153,7 +167,7 @@ impl Access {
                 failures: bans.failures.into_inner(),
                 window: bans.window,
                 duration: bans.duration,
-                delay: bans.delay,
+                delay: bans.delay.into_inner().0,
                 never: bans.never,
             }),
         }
@@ -163,7 +177,7 @@ impl Access {
 // === impl Rule ===
 
 impl Rule {
-    fn faults(&self, others: &Others<'_>) -> Vec<Fault> {
+    fn faults(&self, others: &Others<'_>, by_user: bool) -> Vec<Fault> {
         let mut faults = Vec::new();
         let name = self.name.get_ref();
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
@@ -194,13 +208,13 @@ impl Rule {
             }
         }
         if let Some(endpoints) = &self.endpoints
-            && self.users.is_some()
+            && by_user
             && !others.resume
         {
             faults.push(Fault::at(
                 endpoints.span(),
-                "a user's endpoints need upstream.resume, by which sessions are taken there",
-                "remove resume = false from [upstream], or name clients and no users in this rule",
+                "endpoints that are known at USER only need upstream.resume, by which sessions are taken there",
+                "remove resume = false from [upstream], or name clients and no users in this rule and those before it",
             ));
         }
         faults.extend(self.command_faults());

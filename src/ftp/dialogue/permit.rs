@@ -56,12 +56,21 @@ pub(super) struct Permits {
     current: Option<Arc<Permit>>,
     /// Of the user whose login is not answered yet.
     asked: Option<Option<Arc<Permit>>>,
+    /// What was asked before the latest USER, and for whom: if the upstream refuses that one it still
+    /// waits for the password of the one before.
+    before: Option<Before>,
     /// It is not clear which of the two is logged in, and will not be before the next USER.
     unclear: bool,
     /// The session is on its way to an endpoint where its user is served.
     pub(super) moving: bool,
     /// How often it has been.
     pub(super) moves: u8,
+}
+
+#[derive(Debug)]
+struct Before {
+    asked: Option<Option<Arc<Permit>>>,
+    user: Vec<u8>,
 }
 
 // === impl Commands ===
@@ -113,12 +122,12 @@ fn touches_no_file(verb: &str) -> bool {
 
 impl Permits {
     pub(super) fn new(current: Option<Arc<Permit>>) -> Self {
-        Self { current, asked: None, unclear: false, moving: false, moves: 0 }
+        Self { current, asked: None, before: None, unclear: false, moving: false, moves: 0 }
     }
 
     /// Nobody is logged in any more.
     pub(super) fn reset(&mut self, current: Option<Arc<Permit>>) {
-        *self = Self { current, asked: None, unclear: false, ..*self };
+        *self = Self { moving: self.moving, moves: self.moves, ..Self::new(current) };
     }
 
     /// All that hold.
@@ -126,18 +135,33 @@ impl Permits {
         self.current.iter().chain(self.asked.iter().flatten())
     }
 
-    /// That of who is logged in, or logs in for the first time.
-    fn standing(&self) -> Option<&Arc<Permit>> {
-        self.all().next()
+    /// That of who is logged in, or, if nobody is for sure, of who logs in.
+    fn standing(&self, logged_in: bool) -> Option<&Arc<Permit>> {
+        let asked = self.asked.iter().flatten().filter(|_| self.unclear || !logged_in);
+        self.current.iter().chain(asked).next()
     }
 
-    /// What the upstream's answer to a login changes; `again` if somebody was logged in before.
-    pub(super) fn settle(&mut self, verb: Verb, reply: &Reply, accepted: bool, again: bool) {
+    /// What the upstream's answer to a login changes; `again` if somebody was logged in before. Gives
+    /// the user who counts again, if one does.
+    pub(super) fn settle(
+        &mut self,
+        verb: Verb,
+        reply: &Reply,
+        accepted: bool,
+        again: bool,
+    ) -> Option<Vec<u8>> {
+        let before = self.before.take_if(|_| verb == Verb::User);
         match verb {
             // Who says 230 to any USER of a session that is logged in need not have looked at the
             // name, and will say it to any PASS as well.
             Verb::User if accepted && again => self.unclear = true,
-            Verb::User if reply.code() >= 400 => self.asked = None,
+            Verb::User if reply.code() >= 400 => {
+                let Before { asked, user } = before?;
+                self.asked = asked;
+                // The password may now be that one's, or be said for good to who is logged in.
+                self.unclear = again && self.asked.is_some();
+                return Some(user);
+            }
             _ if accepted && !self.unclear => {
                 if let Some(asked) = self.asked.take() {
                     self.current = asked;
@@ -145,11 +169,13 @@ impl Permits {
             }
             _ => {}
         }
+        None
     }
 
-    /// Another user is about to log in.
-    fn ask(&mut self, permit: Option<Arc<Permit>>) {
-        self.asked = Some(permit);
+    /// Another user than this one is about to log in.
+    fn ask(&mut self, permit: Option<Arc<Permit>>, user: &[u8]) {
+        let asked = self.asked.replace(permit);
+        self.before = Some(Before { asked, user: user.to_vec() });
         self.unclear = false;
     }
 }
@@ -170,11 +196,11 @@ impl Dialogue {
                 self.answer(530, "Log in as this user in a new connection.");
             }
             Verdict::Elsewhere(permit) => {
-                self.permits.ask(permit);
+                self.permits.ask(permit, &self.user);
                 self.move_on(command);
             }
             Verdict::Permitted(permit) => {
-                self.permits.ask(permit);
+                self.permits.ask(permit, &self.user);
                 self.user = command.argument().to_vec();
                 self.forward(command);
             }
@@ -199,11 +225,16 @@ impl Dialogue {
         self.pump();
     }
 
+    /// The client has been banned while it was here.
+    pub fn handle_ban(&mut self) {
+        self.give_up(SessionEnd::Banned, "Too many failed logins; try again later.");
+    }
+
     /// The time that [`Action::Penalise`] gave is over; `banned` if the client has guessed too often.
     pub fn handle_penalty_over(&mut self, banned: bool) {
         self.end_penalty();
         if banned {
-            self.give_up(SessionEnd::Banned, "Too many failed logins; try again later.");
+            self.handle_ban();
         }
         self.pump();
     }
@@ -215,7 +246,7 @@ impl Dialogue {
 
     /// The same of the one of who is logged in, or logs in for the first time.
     pub fn standing_rule(&self) -> Option<usize> {
-        self.permits.standing().map(|permit| permit.rule)
+        self.permits.standing(self.logged_in).map(|permit| permit.rule)
     }
 
     /// The same of the one that holds for the user of the latest USER.
@@ -263,7 +294,8 @@ impl Dialogue {
 
     /// Asks whether one more transfer may begin, if a rule limits them. Says whether it did.
     pub(super) fn ask_transfer(&mut self, command: &Command, direction: Direction) -> bool {
-        let asks = self.permits.standing().is_some_and(|permit| permit.limits_transfers);
+        let standing = self.permits.standing(self.logged_in);
+        let asks = standing.is_some_and(|permit| permit.limits_transfers);
         if asks {
             self.actions.push_back(Action::AskTransfer);
             self.pending.push_back(Pending::Asked(command.clone(), direction));
@@ -272,7 +304,8 @@ impl Dialogue {
     }
 
     fn limiting_rule(&self) -> String {
-        self.permits.standing().map(|permit| permit.name.clone()).unwrap_or_default()
+        let standing = self.permits.standing(self.logged_in);
+        standing.map(|permit| permit.name.clone()).unwrap_or_default()
     }
 
     /// Keeps a login's refusal back, for as long as the driver says.

@@ -94,7 +94,9 @@ impl Dialogue {
                     || (verb != Verb::User && reply.code() == 202);
                 let again = self.logged_in;
                 self.logged_in |= accepted;
-                self.permits.settle(verb, &reply, accepted, again);
+                if let Some(user) = self.permits.settle(verb, &reply, accepted, again) {
+                    self.user = user;
+                }
                 if accepted || (verb == Verb::Pass && reply.code() >= 400) {
                     self.actions.push_back(Action::Login { accepted });
                 }

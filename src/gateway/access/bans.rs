@@ -19,8 +19,6 @@ use crate::lock::lock;
 
 /// Addresses that are remembered: some 2 MiB.
 const MOST: usize = 16_384;
-/// The longest that a refusal is kept back; clients give up after some ten seconds more.
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
 /// The part of an IPv6 address that its owner does not choose.
 const PREFIX: u8 = 64;
 
@@ -85,11 +83,7 @@ impl Bans {
         }
         let doublings = record.failures.saturating_sub(1).min(16);
         let delay = config.delay.saturating_mul(1 << doublings);
-        Penalty {
-            delay: delay.min(LONGEST_DELAY.max(config.delay)),
-            banned: record.is_banned(now),
-            begins,
-        }
+        Penalty { delay: delay.min(config::LONGEST_DELAY), banned: record.is_banned(now), begins }
     }
 
     /// Forgets what the clients of a network have done; says whether one of them was banned.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::observe::metrics::{Denial, Metrics};
 pub use bans::Ban;
 use bans::Bans;
@@ -122,7 +122,7 @@ impl Access {
         rules: &Rules,
         visitor: Visitor,
     ) -> Result<Option<Seat>, Denied> {
-        self.check_client(rules.bans(), visitor)?;
+        self.check_client(rules, visitor)?;
         match rules.opening(visitor) {
             Opening::Denied(message) => Err(Denied::new(Denial::Rule, message)),
             Opening::Ruled(rule) => rules.seat(rule).map(Some),
@@ -139,7 +139,7 @@ impl Access {
         seats: &mut Vec<Seat>,
     ) -> Result<Option<usize>, Denied> {
         // Also what has changed since the client came.
-        self.check_client(rules.bans(), visitor)?;
+        self.check_client(rules, visitor)?;
         self.check_user(user)?;
         let Some(rule) = rules.for_user(visitor, user)? else { return Ok(None) };
         if !seats.iter().any(|seat| seat.rule() == rule) {
@@ -148,8 +148,13 @@ impl Access {
         Ok(Some(rule))
     }
 
-    fn check_client(&self, bans: Option<&config::Bans>, visitor: Visitor) -> Result<(), Denied> {
-        if self.inner.bans.is_banned(bans, visitor.client, Instant::now()) {
+    /// Whether a client is banned now.
+    pub(super) fn is_banned(&self, rules: &Rules, visitor: Visitor) -> bool {
+        self.inner.bans.is_banned(rules.bans(), visitor.client, Instant::now())
+    }
+
+    fn check_client(&self, rules: &Rules, visitor: Visitor) -> Result<(), Denied> {
+        if self.is_banned(rules, visitor) {
             return Err(Denied::new(Denial::Banned, None));
         }
         let blocked = |target: &Target| match target {

@@ -7,6 +7,7 @@ use super::{Session, printable};
 use crate::ftp::dialogue::Verdict;
 use crate::gateway::access::{Denied, Visitor};
 use crate::observe::log::one_line;
+use crate::observe::metrics::Denial;
 
 impl Session {
     fn visitor(&self) -> Visitor {
@@ -37,9 +38,21 @@ impl Session {
         self.dialogue.handle_verdict(verdict);
     }
 
+    /// Ends the session if its client was banned while it asked for a password, or logged in. Says
+    /// whether it was.
+    pub(super) fn end_if_banned(&mut self) -> bool {
+        let banned = self.shared.access.is_banned(&self.settings.access, self.visitor());
+        if banned {
+            info!("banned meanwhile");
+            self.shared.metrics.login_denied(Denial::Banned);
+            self.dialogue.handle_ban();
+        }
+        banned
+    }
+
     /// Ends the session if its user was blocked while it logged in.
     pub(super) fn check_user(&mut self) {
-        if self.shared.access.check_user(self.dialogue.user()).is_err() {
+        if !self.end_if_banned() && self.shared.access.check_user(self.dialogue.user()).is_err() {
             self.dialogue.handle_kill();
         }
     }

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::{Session, Stalled};
-use crate::ftp::command::Command;
+use crate::ftp::command::{Command, Verb};
 use crate::ftp::dialogue::Waiting;
 use crate::gateway::control::Read;
 use crate::observe::metrics::Connection;
@@ -107,6 +107,10 @@ impl Session {
                 && let Ok(command) = Command::parse(line)
             {
                 debug!(?command, "client");
+                // Many connections that have said USER shall not have one guess each.
+                if command.verb() == Verb::Pass && self.end_if_banned() {
+                    return;
+                }
             }
             self.dialogue.handle_line(line.as_deref().map_err(|&error| error));
         }

@@ -15,6 +15,8 @@ use super::sessions::{LIMIT, LOOK};
 use super::{Node, json, refuse};
 use crate::config::is_message;
 use crate::gateway::{Ban, Block, BlockError, Target};
+use crate::handover::Process;
+use crate::rfc3339;
 
 /// What may stand behind the question mark.
 const EXPECTED: &str =
@@ -55,9 +57,10 @@ pub(super) async fn block(
     };
     let since = SystemTime::now();
     let until = order.duration.map(|duration| since.checked_add(duration));
-    let Some(until) = until.map_or(Some(None), |until| until.map(Some)) else {
-        return refuse(StatusCode::BAD_REQUEST, "no clock goes as far as that: leave for= out");
-    };
+    if until.is_some_and(|until| !until.is_some_and(rfc3339::can_tell)) {
+        return refuse(StatusCode::BAD_REQUEST, "no calendar goes as far as that: leave for= out");
+    }
+    let until = until.flatten();
     let Order { duration, message, keep, end_sessions } = order;
     let block = Block { target: target.clone(), message, since, until, keep };
     let access = node.access.clone();
@@ -72,6 +75,7 @@ pub(super) async fn block(
     if keep {
         done += ", also after a restart";
     }
+    let older = node.handover.older();
     let mut ended = Vec::new();
     if end_sessions {
         ended = node.sessions.kill_all(&target);
@@ -85,6 +89,10 @@ pub(super) async fn block(
             (all, 0) => format!("; {all} sessions are ended"),
             (all, left) => format!("; {all} sessions are told to end, {left} have not yet"),
         };
+    }
+    // They judge by what they knew when this process took over.
+    for Process { pid, .. } in older {
+        done += &format!("; not in process {pid}, which finishes its sessions");
     }
     json(StatusCode::OK, &serde_json::json!({ "done": done, "ended": ended }))
 }

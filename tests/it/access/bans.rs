@@ -9,7 +9,7 @@ use super::{denied, refused};
 use crate::harness::canned::CannedServer;
 use crate::harness::ftp::Ftp;
 use crate::harness::gateway::{Gateway, GatewayOptions};
-use crate::harness::servers::{Kind, Server};
+use crate::harness::servers::{Kind, PASSWORD, Server};
 use crate::harness::{address, eventually};
 
 const BANNED: &str = "421 Too many failed logins from your address; try again later.\r\n";
@@ -37,6 +37,8 @@ fn after_so_many_refused_logins_an_address_is_kept_out_for_a_while() {
     let gateway = gateway(Gateway::to(&server), "3s");
     let [guesser, other]: [IpAddr; 2] = [(); 2].map(|()| address::unused().into());
     let mut open = Ftp::connect_from(guesser, gateway.address);
+    let mut asked = Ftp::connect_from(guesser, gateway.address);
+    asked.command("USER alice").expect(&[331]);
     let first = guess(guesser, &gateway).0;
     let second = guess(guesser, &gateway).0;
     let (third, mut client) = guess(guesser, &gateway);
@@ -53,6 +55,10 @@ fn after_so_many_refused_logins_an_address_is_kept_out_for_a_while() {
     // Nor does a connection help that was there before.
     open.command("USER alice").expect(&[530]);
     assert_eq!(denied(&gateway, "banned"), 1.0);
+    // Nor one that has said USER: its guess goes nowhere, be it right.
+    asked.command(&format!("PASS {PASSWORD}")).expect(&[421]);
+    assert!(asked.is_closed());
+    assert_eq!(denied(&gateway, "banned"), 2.0);
     // Nobody else is kept out, nor the same user from elsewhere.
     let mut elsewhere = Ftp::connect_from(other, gateway.address);
     elsewhere.log_in(&server);

@@ -12,7 +12,7 @@ use super::{denied, log_in, refused};
 use crate::harness::canned::CannedServer;
 use crate::harness::ftp::{End, Ftp, read_to_end};
 use crate::harness::gateway::Gateway;
-use crate::harness::servers::{Kind, Server};
+use crate::harness::servers::{Kind, PASSWORD, Server};
 use crate::harness::{address, eventually};
 
 /// Has an order carried out.
@@ -105,9 +105,22 @@ fn a_block_can_end_by_itself_and_end_the_sessions_that_there_are() {
 }
 
 #[test]
+fn a_user_who_is_blocked_while_he_logs_in_does_not_stay() {
+    let server = Server::start(Kind::ProFtpd);
+    let gateway = Gateway::to(&server).start();
+    let mut client = Ftp::connect(gateway.address);
+    client.command("USER alice").expect(&[331]);
+    order(&gateway, &["block", "user", "alice"], "user alice is blocked");
+    client.command(&format!("PASS {PASSWORD}")).expect(&[230]);
+    client.reply().expect(&[421]);
+    assert!(client.is_closed());
+}
+
+#[test]
 fn every_block_is_there_after_a_hand_over() {
     let server = CannedServer::script().start();
     let mut gateway = Gateway::to_address(server.address).start();
+    let _session = Ftp::connect(gateway.address);
     let kept = "user ann is blocked for 2h, also after a restart";
     order(&gateway, &["block", "user", "ann", "--for", "2h", "--keep"], kept);
     for number in 0..30 {
@@ -115,11 +128,14 @@ fn every_block_is_there_after_a_hand_over() {
         order(&gateway, &["block", "user", &user], &format!("user {user} is blocked"));
     }
     let before = gateway.order(&["blocks", "--json"]);
-    let _older = gateway.hand_over();
+    let older = gateway.hand_over();
     assert_eq!(gateway.order(&["blocks", "--json"]), before);
     let mut client = Ftp::connect(gateway.address);
     client.command("USER bob-29").expect(&[530]);
     client.command("USER carl").expect(&[331]);
+    let pid = older.id();
+    let told = format!("user dave is blocked; not in process {pid}, which finishes its sessions");
+    order(&gateway, &["block", "user", "dave"], &told);
 }
 
 #[test]
@@ -210,6 +226,7 @@ fn what_makes_no_sense_is_answered_by_what_to_write() {
         (&["block", "user", "ann", "--message", "a\nb"], 1, "write one line of at most 200 bytes"),
         (&["block", "user", "ann", "--keep"], 1, "nothing has changed"),
         (&["block", "user", "ann", "--for", "soon"], 2, "such as 30m, 2h or 3days"),
+        (&["block", "user", "ann", "--for", "10000years"], 1, "no calendar goes as far as that"),
         (&["block", "user", "ann", "--for", "5ms"], 2, "write at least 1s"),
         (&["block", "user"], 2, "<WHAT>"),
         (&["block", "network", "10.0.0.0/8"], 2, "[possible values: listener, client, user]"),

@@ -364,6 +364,8 @@ fn another_login_in_the_same_session_is_judged_anew() {
     client.command(&format!("PASS {PASSWORD}")).expect(&[230]);
     client.command("DELE f").expect(&[200]);
     assert_eq!(server.times("DELE f"), 3);
+    let series = "ftpgate_rule_sessions{rule=\"reader\"}";
+    assert_eq!(gateway.metric(series), 0.0, "its place is free again");
     // What runs when its session is ended is reset, as ever.
     let data = client.begin("STOR f");
     let (code, printed) = gateway.order(&["block", "user", "wri*", "--end-sessions"]);

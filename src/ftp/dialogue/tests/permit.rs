@@ -148,6 +148,39 @@ fn another_user_widens_nothing_before_the_upstream_has_taken_the_login() {
 }
 
 #[test]
+fn a_user_whom_the_upstream_refuses_takes_nobody_out_of_a_rule() {
+    for nobody in ["USER", "USER stranger"] {
+        let mut script = script_with(|terms| terms.resume = false);
+        script.line("USER reader", &["> USER reader"]);
+        script.reply("331 password", &["< 331 password"]);
+        // ProFTPD still waits for the password of the one before.
+        script.line(nobody, &[&format!("> {nobody}")]);
+        script.reply("501 no", &["< 501 no"]);
+        assert_eq!(script.dialogue.user(), b"reader");
+        script.line("PASS x", &["> PASS x"]);
+        script.reply("230 in", &["Login(true)", "< 230 in"]);
+        script.line("DELE f", &[DENIED, "< 550 DELE is not allowed by rule rule-1."]);
+        // Nor does it rename who is logged in.
+        script.line(nobody, &[&format!("> {nobody}")]);
+        script.reply("501 no", &["< 501 no"]);
+        assert_eq!(script.dialogue.user(), b"reader");
+        assert_eq!(script.dialogue.standing_rule(), Some(1));
+    }
+}
+
+#[test]
+fn who_is_logged_in_without_a_rule_takes_no_place_of_who_asks_to_be() {
+    let mut script = script_with(|terms| terms.resume = false);
+    log_in(&mut script, "stranger");
+    script.line("USER reader", &["> USER reader"]);
+    script.reply("331 password", &["< 331 password"]);
+    assert_eq!(script.dialogue.standing_rule(), None);
+    script.line("PASS x", &["> PASS x"]);
+    script.reply("230 in", &["Login(true)", "< 230 in"]);
+    assert_eq!(script.dialogue.standing_rule(), Some(1));
+}
+
+#[test]
 fn what_a_client_may_before_its_user_is_known_comes_back_with_rein() {
     let commands = Commands::Without(verbs(&["SYST"]));
     let mut script = Script::with(|terms| terms.permit = permit(7, commands, false));
