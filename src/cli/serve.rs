@@ -100,6 +100,8 @@ async fn run(
     }
     let mut predecessor = handover::knock(&config, &mut inherited).await?;
     let started = start(path, config, log, &mut inherited, predecessor.as_mut()).await;
+    // What this configuration does not name: clients would wait there for nobody.
+    drop(inherited);
     let node = match started {
         Ok(node) => node,
         Err(error) => {

@@ -26,6 +26,9 @@ struct Inner {
     pools: Pools,
     /// Every session there is.
     sessions: TaskTracker,
+    /// Data connections of which a balancer is yet to say whose they are. They may be for an older
+    /// process.
+    asking: TaskTracker,
     /// What else runs until `closed`.
     background: TaskTracker,
     closed: CancellationToken,
@@ -57,6 +60,7 @@ impl Doors {
             shared,
             pools,
             sessions: TaskTracker::new(),
+            asking: TaskTracker::new(),
             background: TaskTracker::new(),
             closed: CancellationToken::new(),
             left: CancellationToken::new(),
@@ -96,7 +100,7 @@ impl Doors {
         let inner = &self.inner;
         let mut state = self.state();
         let (accepting, shut) = (TaskTracker::new(), CancellationToken::new());
-        inner.pools.serve(&accepting, &shut, &inner.background, &inner.closed);
+        inner.pools.serve(&accepting, &shut, &inner.asking, &inner.closed);
         for (listener, service) in &state.control {
             accepting.spawn(reception::accept(
                 Arc::clone(listener),
@@ -148,11 +152,16 @@ impl Doors {
         self.inner.left.cancelled().await;
     }
 
+    pub(super) fn asking(&self) -> &TaskTracker {
+        &self.inner.asking
+    }
+
     pub(super) fn sessions(&self) -> &TaskTracker {
         &self.inner.sessions
     }
 
-    pub(super) fn background(&self) -> (&TaskTracker, &CancellationToken) {
+    /// What runs beside the sessions, and ends when the second is cancelled.
+    pub fn background(&self) -> (&TaskTracker, &CancellationToken) {
         (&self.inner.background, &self.inner.closed)
     }
 

@@ -345,8 +345,10 @@ impl Gateway {
         self.doors.close();
         let (background, closed) = self.doors.background();
         closed.cancel();
-        background.close();
-        background.wait().await;
+        for tasks in [self.doors.asking(), background] {
+            tasks.close();
+            tasks.wait().await;
+        }
         info!("drained");
     }
 
@@ -356,8 +358,14 @@ impl Gateway {
         let deadline = self.shared.settings().drain.handover_deadline;
         info!(sessions = sessions.len(), ?deadline, "handed over; sessions go on here");
         sessions.close();
+        let asking = self.doors.asking();
+        asking.close();
+        let finished = async {
+            sessions.wait().await;
+            asking.wait().await;
+        };
         tokio::select! {
-            _ = timeout(deadline, sessions.wait()) => {}
+            _ = timeout(deadline, finished) => {}
             () = shutdown.cancelled() => {}
         }
     }

@@ -2,13 +2,14 @@
 //! lease and changes no role.
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::lease::protocol::Lease;
+use super::lease::protocol::{Lease, Moment};
 use super::role::Leaving;
-use super::{Pair, name};
+use super::{Pair, clock, lease, name};
 use crate::config::{self, HaMode};
 
 /// What goes from one process of a node to the next. Moments are of the machine's clock, and so the
@@ -18,6 +19,8 @@ pub struct Carried {
     /// The name of the node.
     node: String,
     lease: Option<CarriedLease>,
+    /// When it was active last, unless it is now.
+    active_until: Option<Moment>,
     name: name::View,
     leaving: Option<Leaving>,
     /// Whether new clients are refused.
@@ -30,6 +33,8 @@ struct CarriedLease {
     bucket: String,
     key: String,
     lease: Lease,
+    heard_at: Option<Moment>,
+    trouble: Option<String>,
 }
 
 /// The tasks of a pair that runs.
@@ -76,11 +81,15 @@ impl Pair {
             let HaMode::Lease(config::Lease { bucket, key, .. }) = &inner.ha.mode else {
                 return None;
             };
-            Some(CarriedLease { bucket: bucket.clone(), key: key.clone(), lease })
+            let lease::View { heard_at, trouble, .. } = inner.lease.borrow().clone();
+            let (bucket, key) = (bucket.clone(), key.clone());
+            Some(CarriedLease { bucket, key, lease, heard_at, trouble })
         });
         Ok(Carried {
             node: inner.node.clone(),
             lease,
+            active_until: (inner.role.borrow().active_until)
+                .map(|until| clock::now().saturating_sub(until.elapsed())),
             name: inner.name.borrow().clone(),
             leaving: inner.orders.borrow().leaving,
             refusing: inner.intake.is_refusing(),
@@ -99,6 +108,10 @@ impl Pair {
     pub fn carry(&self, carried: Carried) {
         let inner = &self.inner;
         inner.name.send_replace(carried.name);
+        inner.role.send_modify(|role| {
+            let ago = carried.active_until.map(|until| clock::now().saturating_sub(until));
+            role.active_until = ago.and_then(|ago| Instant::now().checked_sub(ago));
+        });
         inner.orders.send_modify(|orders| orders.leaving = carried.leaving);
         if carried.refusing {
             inner.intake.refuse();
@@ -109,6 +122,9 @@ impl Pair {
                     && (&old.bucket, &old.key) == (&new.bucket, &new.key) =>
             {
                 *inner.lease_state() = Some(old.lease);
+                inner.lease.send_modify(|view| {
+                    (view.heard_at, view.trouble) = (old.heard_at, old.trouble);
+                });
             }
             (Some(_), _) => warn!(
                 "the node's name or its lease is another one now, so what the process before held is given up; \

@@ -3,14 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::getpid;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::line::Line;
+use super::line::{End, Line};
 use super::message::{BLOCKS, ENTRIES, Kind, Message, PROTOCOL, Process, State};
 use super::wire::{Bell, Wire};
 use super::{Inner, OLDER, Older, Outcome};
@@ -64,6 +64,7 @@ impl Inner {
             };
             let mut version = String::new();
             let after = self.hand_over(wire, pid, &bell, &mut version).await;
+            self.giving.store(false, Ordering::Relaxed);
             let gave = matches!(after, After::Gave);
             let result = match after {
                 After::Stays(why) => {
@@ -88,10 +89,11 @@ impl Inner {
         bell: &Bell,
         their_version: &mut String,
     ) -> After {
-        if let Err(why) = self.welcome(&wire, bell, their_version).await {
+        if let Err(why) = self.welcome(&wire, pid, bell, their_version).await {
             return After::Stays(why);
         }
         info!(pid, version = their_version, "a new process makes itself ready");
+        self.giving.store(true, Ordering::Relaxed);
         match timeout(READY, wire.receive()).await {
             Ok(Ok((Message::Ready, _))) => {}
             Ok(Ok((Message::Failed { why }, _))) => return After::Stays(why),
@@ -149,9 +151,15 @@ impl Inner {
         systemd::is_followed_by(pid);
         let _ = line.wire().send(&Message::Left, None).await;
         let pools = self.doors.pools().clone();
-        tokio::spawn(async move {
-            let never = CancellationToken::new();
-            line.converse(|note, socket| pools.hear_newer(note, socket), &never).await;
+        let (background, closed) = self.doors.background();
+        let closed = closed.clone();
+        background.spawn(async move {
+            let end = line.converse(|note, socket| pools.hear_newer(note, socket), &closed).await;
+            if end == End::Stopped {
+                // A data connection may be on its way to the process that it is for.
+                line.flush().await;
+                return;
+            }
             pools.lose_newer();
             warn!(
                 "the process that has taken over has ended: sessions here get no data connections"
@@ -163,6 +171,7 @@ impl Inner {
     async fn welcome(
         &self,
         wire: &Wire,
+        pid: i32,
         bell: &Bell,
         their_version: &mut String,
     ) -> Result<(), String> {
@@ -178,7 +187,8 @@ impl Inner {
             );
             return Err(refuse(wire, &why, false).await);
         }
-        if !self.addresses.iter().any(|address| listeners.contains(address)) {
+        let is_expected = self.expected.load(Ordering::Relaxed) == pid;
+        if !is_expected && !self.addresses.iter().any(|address| listeners.contains(address)) {
             return Err(refuse(wire, "it listens elsewhere, and so is another node", true).await);
         }
         if self.older().len() >= OLDER {

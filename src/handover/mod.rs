@@ -30,6 +30,7 @@ mod wire;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
@@ -69,6 +70,10 @@ struct Inner {
     /// What came of the latest hand-over.
     outcome: watch::Sender<Option<Outcome>>,
     program: Program,
+    /// The process that was started by `upgrade` last: no stranger, wherever it listens.
+    expected: AtomicI32,
+    /// A new process makes itself ready: what is ordered here now would be lost.
+    giving: AtomicBool,
     /// One upgrade at a time.
     upgrading: tokio::sync::Mutex<()>,
     /// Cancelled when another process has taken over.
@@ -121,10 +126,17 @@ impl Handover {
             metrics,
             outcome: watch::Sender::new(None),
             program,
+            expected: AtomicI32::new(0),
+            giving: AtomicBool::new(false),
             upgrading: tokio::sync::Mutex::default(),
             given,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Whether a new process makes itself ready to take over.
+    pub fn is_giving(&self) -> bool {
+        self.inner.giving.load(Ordering::Relaxed)
     }
 
     /// The older processes that still have sessions.

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::getpid;
@@ -149,6 +150,7 @@ impl Handover {
         let mut child = inner.program.start()?;
         let number = child.id().unwrap_or_default();
         let pid = i32::try_from(number).unwrap_or_default();
+        inner.expected.store(pid, Ordering::Relaxed);
         info!(pid, path = %inner.program.path.display(), "upgrading");
         let failed = |why| Err(UpgradeError::Failed { pid: number, why });
         let is_its = |outcome: &Option<Outcome>| matches!(outcome, Some(its) if its.pid == pid);
@@ -173,7 +175,11 @@ impl Handover {
         };
         let version = match outcome.map(|outcome| outcome.result) {
             Some(Ok(version)) => version,
-            Some(Err(why)) => return failed(why),
+            Some(Err(why)) => {
+                // It may have gone on by itself, as another node.
+                let _ = child.start_kill();
+                return failed(why);
+            }
             None => return failed("nobody knows".into()),
         };
         let (old, own) = (env!("CARGO_PKG_VERSION"), getpid().as_raw_nonzero());

@@ -18,6 +18,7 @@ use rustix::net::{
 use rustix::process::geteuid;
 use tokio::io::Interest;
 use tokio::net::{UnixDatagram, UnixListener};
+use tracing::warn;
 
 use super::message::Message;
 
@@ -140,11 +141,12 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<(Message, Option<OwnedFd>)> {
     if received.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a packet or its descriptor is cut",
-        ));
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet is cut"));
+    }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        // The connection is lost, and nothing else.
+        warn!("no file descriptor is left for a socket of another process: raise LimitNOFILE");
     }
     let bytes = bytes.get(..received.bytes).unwrap_or_default();
     Ok((serde_json::from_slice(bytes)?, sent))

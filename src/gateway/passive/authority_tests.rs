@@ -8,6 +8,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::config::ProxyProtocol;
 
+/// Long before [`LONG`].
+const SOON: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(30);
 const A: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 66, 9, 1));
 const B: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 66, 9, 2));
@@ -226,7 +228,7 @@ async fn who_is_gone_holds_no_port_and_grants_none() {
     }
     drop(line);
     old.pool.lose_newer();
-    assert_eq!(waiting.await.unwrap_err(), Exhausted);
+    assert_eq!(timeout(SOON, waiting).await.unwrap().unwrap_err(), Exhausted);
     assert_eq!(old.reserve(B).await.unwrap_err(), Exhausted, "at once");
 }
 
@@ -244,5 +246,5 @@ async fn what_the_newer_one_does_not_have_is_refused() {
     elsewhere.pool.adopt(&Entry { port: Some(9000), ..entry.clone() }, &to_older);
     let Parcel { note, socket } = from_newer.recv().await.unwrap();
     old.pool.hear_newer(note, socket);
-    assert_eq!(reserved.accepted().await.unwrap_err(), Expired);
+    assert_eq!(timeout(SOON, reserved.accepted()).await.unwrap().unwrap_err(), Expired);
 }

@@ -101,7 +101,11 @@ impl Keeper {
         };
         let keeper = Self { lease, store, view, wish, metrics };
         if carried {
-            keeper.publish(None);
+            let (heard_at, trouble) = {
+                let known = keeper.view.borrow();
+                (known.heard_at, known.trouble.clone())
+            };
+            keeper.show(heard_at, trouble);
         }
         keeper
     }
@@ -167,11 +171,16 @@ impl Keeper {
             }
             (Some(_), Some(_)) | (None, None) => {}
         }
+        let heard_at = if trouble.is_none() { Some(now) } else { before.heard_at };
+        self.show(heard_at, trouble);
+    }
+
+    fn show(&self, heard_at: Option<Moment>, trouble: Option<String>) {
         let view = View {
             content: self.lease.content().cloned(),
             owned: self.lease.owns(),
             held_until: self.lease.held_until(),
-            heard_at: if trouble.is_none() { Some(now) } else { before.heard_at },
+            heard_at,
             trouble,
         };
         self.view.send_if_modified(|published| {

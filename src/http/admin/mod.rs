@@ -72,8 +72,9 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use serde::Serialize;
@@ -176,11 +177,25 @@ pub async fn serve(listener: UnixListener, node: Node, shutdown: CancellationTok
         .route("/resume", post(resume))
         .route("/failover", post(fail_over))
         .route("/reload", post(reload))
+        .route_layer(from_fn_with_state(node.clone(), refuse_what_would_be_lost))
         .route("/upgrade", post(upgrade))
         .fallback(unknown)
         .method_not_allowed_fallback(unfit)
         .with_state(node);
     serve_until(axum::serve(listener, router), shutdown).await;
+}
+
+/// While a new process makes itself ready to take over it would hear nothing of an order given here.
+async fn refuse_what_would_be_lost(
+    State(node): State<Node>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.method() != Method::GET && node.handover.is_giving() {
+        let why = "a new process is about to take over: give the order again in a moment";
+        return refuse(StatusCode::CONFLICT, why);
+    }
+    next.run(request).await
 }
 
 async fn status(State(node): State<Node>) -> Response {

@@ -117,6 +117,25 @@ fn a_bad_configuration_changes_nothing_and_is_told() {
 }
 
 #[test]
+fn an_order_that_the_new_process_would_not_hear_of_is_refused_until_it_is_clear_who_serves() {
+    let server = Server::start(Kind::ProFtpd);
+    let gateway = Gateway::to(&server).start();
+    let mut impostor = Impostor::knock(&gateway);
+    impostor.get_in(&gateway);
+    for order in [&["block", "user", "ann"][..], &["drain"], &["reload"]] {
+        let (code, printed) = gateway.order(order);
+        assert_eq!(code, Some(1), "{printed}");
+        assert!(printed.contains("give the order again in a moment"), "{printed}");
+    }
+    assert_eq!(gateway.order(&["status"]).0, Some(0), "who only looks is answered");
+    drop(impostor);
+    gateway.logs("this process serves on");
+    eventually("orders to be taken again", || {
+        (gateway.order(&["block", "user", "ann"]).0 == Some(0)).then_some(())
+    });
+}
+
+#[test]
 fn another_protocol_is_refused_with_the_reason() {
     let server = Server::start(Kind::ProFtpd);
     let gateway = Gateway::to(&server).start();

@@ -1,7 +1,8 @@
 //! `ftpgate upgrade`: the program that stands at the node's path takes over.
 
 use std::fs::{self, Permissions};
-use std::net::TcpListener;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
@@ -96,4 +97,21 @@ fn the_program_on_disk_takes_over_and_a_bad_one_does_not() {
     let _newest = Adopted::of(&gateway);
     assert!(printed.starts_with(&format!("version {version} (process {pid}) has")), "{printed}");
     Ftp::login(gateway.address, &server).upload("STOR newest", b"newest").expect(&[226]);
+}
+
+#[test]
+fn the_only_listener_may_move_and_nobody_listens_where_it_was() {
+    let server = Server::start(Kind::ProFtpd);
+    let gateway = Gateway::to(&server).start();
+    let mut session = Ftp::login(gateway.address, &server);
+    let (was, is) = (gateway.address, SocketAddr::new(gateway.address.ip(), 2122));
+    let text = fs::read_to_string(gateway.configuration()).unwrap();
+    fs::write(gateway.configuration(), text.replace(&was.to_string(), &is.to_string())).unwrap();
+    let (code, printed) = gateway.order(&["upgrade"]);
+    assert_eq!(code, Some(0), "{printed}");
+    let _new = Adopted::of(&gateway);
+    let refused = TcpStream::connect(was).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    session.upload("STOR old", b"old").expect(&[226]);
+    Ftp::login(is, &server).upload("STOR new", b"new").expect(&[226]);
 }
