@@ -4,7 +4,6 @@
 //! Time is scaled: [`MINUTE`] stands for the minute of a metric of standard resolution.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -14,6 +13,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use percent_encoding::percent_decode_str;
+use tokio::sync::RwLock;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::DropGuard;
 
@@ -62,21 +62,21 @@ struct Store {
     /// Where moto is.
     host: Host,
     data: Mutex<Vec<Datum>>,
-    unavailable: AtomicBool,
+    /// Held by each report while it is on its way to moto.
+    unavailable: RwLock<bool>,
 }
 
 impl CloudWatch {
     pub(crate) fn start(host: &Host) -> Self {
-        let (host_of_moto, data) = (host.clone(), Mutex::default());
-        let store = Store { host: host_of_moto, data, unavailable: AtomicBool::new(false) };
-        let store = Arc::new(store);
+        let (data, unavailable) = (Mutex::default(), RwLock::new(false));
+        let store = Arc::new(Store { host: host.clone(), data, unavailable });
         let router = Router::new().route("/", post(put)).with_state(Arc::clone(&store));
         Self { store, _running: Arc::new(serve(host.tcp(PORT), router)) }
     }
 
-    /// Answers 503 from now on, or no longer.
+    /// Answers 503 from now on, or no longer. What was on its way has arrived when this returns.
     pub(crate) fn fail(&self, unavailable: bool) {
-        self.store.unavailable.store(unavailable, Ordering::Relaxed);
+        *self.store.unavailable.blocking_write() = unavailable;
     }
 
     /// Everything reported so far.
@@ -112,7 +112,8 @@ async fn put(
     headers: HeaderMap,
     body: String,
 ) -> (StatusCode, String) {
-    if store.unavailable.load(Ordering::Relaxed) {
+    let unavailable = store.unavailable.read().await;
+    if *unavailable {
         return (StatusCode::SERVICE_UNAVAILABLE, String::new());
     }
     let signature = headers[AUTHORIZATION].to_str().unwrap().to_owned();
