@@ -299,6 +299,9 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// All of them, for metrics.
+    pub const ALL: [Self; 3] = [Self::Download, Self::Listing, Self::Upload];
+
     /// The word for it in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {

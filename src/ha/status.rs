@@ -70,6 +70,12 @@ struct Peer {
 }
 
 impl Pair {
+    /// Whether this node or its pair is called so.
+    pub fn is_called(&self, name: &str) -> bool {
+        let own = [Some(&self.inner.node), self.inner.ha.name.as_ref()];
+        own.into_iter().flatten().any(|own| own.eq_ignore_ascii_case(name))
+    }
+
     /// What is known now.
     pub fn status(&self) -> Status {
         let inner = &self.inner;

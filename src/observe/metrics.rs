@@ -182,7 +182,7 @@ impl Metrics {
         for accepted in [true, false] {
             self.logins.with_label_values(&[login_result(accepted)]);
         }
-        for direction in [Direction::Download, Direction::Listing, Direction::Upload] {
+        for direction in Direction::ALL {
             for outcome in Outcome::ALL {
                 self.transfers_total.with_label_values(&[direction.as_str(), outcome.as_str()]);
             }
@@ -208,6 +208,28 @@ impl Metrics {
         }
         self.handover.show_zeroes();
         self.pair.show_zeroes();
+    }
+
+    /// How many transfers have ended so.
+    fn ended(&self, outcome: Outcome) -> u64 {
+        let labels = Direction::ALL.map(|direction| [direction.as_str(), outcome.as_str()]);
+        labels.map(|labels| self.transfers_total.with_label_values(&labels).get()).iter().sum()
+    }
+
+    /// Bytes of transfers that have ended.
+    fn bytes(&self, direction: Direction) -> u64 {
+        self.transfer_bytes.with_label_values(&[direction.as_str()]).get()
+    }
+
+    /// Clients that got no session.
+    fn refused(&self) -> u64 {
+        let count = |reason: Refusal| self.sessions_refused.with_label_values(&[reason.as_str()]);
+        Refusal::ALL.map(|reason| count(reason).get()).iter().sum()
+    }
+
+    /// Logins that the upstream has refused.
+    fn failed_logins(&self) -> u64 {
+        self.logins.with_label_values(&[login_result(false)]).get()
     }
 
     /// What has happened of late. It goes the way of the counts, since whoever counts a change has

@@ -165,6 +165,16 @@ class HardeningTest(unittest.TestCase):
         for name, resource in self.resources("AWS::EC2::Instance"):
             self.assertIn("LaunchTemplate", resource["Properties"], name)
 
+    def test_what_probes_leave_goes_with_its_delete_markers(self):
+        ((_, bucket),) = [each for each in self.resources("AWS::S3::Bucket") if "transfer" in each[0]]
+        rules = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
+        ((days, markers),) = [
+            (rule["NoncurrentVersionExpiration"]["NoncurrentDays"], rule.get("ExpiredObjectDeleteMarker"))
+            for rule in rules
+            if rule.get("Prefix") == "home/ftpgate-probe/"
+        ]
+        self.assertEqual((days, markers), (1, True))
+
     def test_packets_for_other_addresses_are_taken_with_an_overlay_ip_only(self):
         interfaces = list(self.resources("AWS::EC2::NetworkInterface"))
         self.assertEqual(len(interfaces), 2)

@@ -141,8 +141,14 @@ fn every_document_is_tried_here() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/config/iam");
     let names = crate::harness::aws::names(directory.as_ref());
     let tried = include_str!("iam.rs");
+    let guarded: Vec<&str> = tried
+        .split("Guard::start(&[")
+        .skip(1)
+        .flat_map(|rest| rest.split(']').next().unwrap().split(','))
+        .map(|name| name.trim().trim_matches('"'))
+        .collect();
     for name in names {
         let stem = name.strip_suffix(".json").unwrap();
-        assert!(tried.contains(&format!("\"{stem}\"")), "{name}");
+        assert!(guarded.contains(&stem), "{name} is not among {guarded:?}");
     }
 }

@@ -17,12 +17,15 @@
 mod picture;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -129,6 +132,7 @@ impl Page {
         });
         files
             .route("/events", get(events))
+            .route_layer(from_fn_with_state(self.clone(), refuse_other_names))
             .with_state(Stand { page: self.clone(), closed: closed.clone() })
     }
 
@@ -156,7 +160,9 @@ impl Inner {
         steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = start;
         loop {
-            let now = steps.tick().await;
+            steps.tick().await;
+            // Not when it was due: what follows is divided by the time that has gone by.
+            let now = Instant::now();
             let mut counts = self.metrics.counts();
             let moving = self.sessions.moving();
             counts.moved.up += moving.up;
@@ -206,6 +212,25 @@ impl Viewer {
             Some((Ok(event), viewer))
         })
     }
+}
+
+/// A site whose name leads here could else read what is here through the browser of who visits it,
+/// though it is kept inside (DNS rebinding).
+async fn refuse_other_names(State(page): State<Page>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let is_own = host.is_none_or(|host| {
+        let Ok(authority) = host.parse::<Authority>() else { return false };
+        let host = authority.host();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        address.parse::<IpAddr>().is_ok()
+            || host.eq_ignore_ascii_case("localhost")
+            || page.inner.pair.is_called(host)
+    });
+    if is_own {
+        return next.run(request).await;
+    }
+    let why = "open this page by the node's address, localhost, node.name or ha.name\n";
+    (StatusCode::FORBIDDEN, headers(), why).into_response()
 }
 
 async fn events(State(Stand { page, closed }): State<Stand>) -> Response {

@@ -1,6 +1,6 @@
 //! What the page is told.
 //!
-//! Event `now`, once a second: the fields of the admin API's `GET /status`, and
+//! Event `now`, once a second: the fields of the admin API's `GET /status` but `pid` and `older[]`, and
 //!
 //! | field | what it is |
 //! |---|---|

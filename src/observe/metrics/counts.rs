@@ -1,6 +1,6 @@
 //! The counts that the status page plots, taken from the metrics.
 
-use super::{Metrics, Refusal, login_result};
+use super::Metrics;
 use crate::ftp::Direction;
 use crate::ftp::dialogue::Outcome;
 use crate::observe::history::{Counts, Moved};
@@ -9,24 +9,14 @@ impl Metrics {
     /// What has ended so far. Bytes that running transfers have moved are the caller's to add, and
     /// to look at only after this: in the other order some would be counted twice.
     pub fn counts(&self) -> Counts {
-        let all = [Direction::Download, Direction::Listing, Direction::Upload];
-        let bytes = |direction: Direction| {
-            self.transfer_bytes.with_label_values(&[direction.as_str()]).get()
-        };
-        let ended = |outcome: Outcome| {
-            let labels = all.map(|direction| [direction.as_str(), outcome.as_str()]);
-            labels.map(|labels| self.transfers_total.with_label_values(&labels).get()).iter().sum()
-        };
-        let refused = Refusal::ALL
-            .map(|reason| self.sessions_refused.with_label_values(&[reason.as_str()]).get());
         Counts {
             moved: Moved {
-                up: bytes(Direction::Upload),
-                down: bytes(Direction::Download) + bytes(Direction::Listing),
+                up: self.bytes(Direction::Upload),
+                down: self.bytes(Direction::Download) + self.bytes(Direction::Listing),
             },
-            outcomes: Outcome::ALL.map(ended),
-            failed_logins: self.logins.with_label_values(&[login_result(false)]).get(),
-            refused: refused.iter().sum(),
+            outcomes: Outcome::ALL.map(|outcome| self.ended(outcome)),
+            failed_logins: self.failed_logins(),
+            refused: self.refused(),
         }
     }
 }

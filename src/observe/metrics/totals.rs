@@ -2,7 +2,7 @@
 
 use prometheus::IntGauge;
 
-use super::{Metrics, Refusal, login_result};
+use super::Metrics;
 use crate::ftp::Direction;
 use crate::ftp::dialogue::{DataFailure, Outcome};
 
@@ -39,11 +39,6 @@ impl Metrics {
     /// The counts as they are now.
     pub fn totals(&self) -> Totals {
         let now = |gauge: &IntGauge| u64::try_from(gauge.get()).unwrap_or(0);
-        let transfers = |outcome: Outcome| -> u64 {
-            let all = [Direction::Download, Direction::Listing, Direction::Upload].into_iter();
-            let labels = all.map(|direction| [direction.as_str(), outcome.as_str()]);
-            labels.map(|labels| self.transfers_total.with_label_values(&labels).get()).sum()
-        };
         let resets =
             |failure: DataFailure| self.data_resets.with_label_values(&[failure.as_str()]).get();
         let aborted = [
@@ -52,27 +47,21 @@ impl Metrics {
             Outcome::GatewayFailed,
             Outcome::UpstreamFailed,
         ];
-        let aborted: u64 = aborted.into_iter().map(transfers).sum();
-        let directions = [Direction::Download, Direction::Listing, Direction::Upload].into_iter();
-        let bytes = directions
-            .map(|direction| self.transfer_bytes.with_label_values(&[direction.as_str()]).get());
-        let rejected = Refusal::ALL
-            .into_iter()
-            .map(|reason| self.sessions_refused.with_label_values(&[reason.as_str()]).get());
+        let aborted: u64 = aborted.into_iter().map(|outcome| self.ended(outcome)).sum();
         Totals {
             active_flows: now(&self.sessions) + now(&self.transfers),
-            new_flows: self.sessions_total.get() + transfers(Outcome::Complete) + aborted,
-            processed_bytes: bytes.sum(),
+            new_flows: self.sessions_total.get() + self.ended(Outcome::Complete) + aborted,
+            processed_bytes: Direction::ALL.map(|direction| self.bytes(direction)).iter().sum(),
             client_resets: DataFailure::ALL
                 .into_iter()
                 .filter(|failure| failure.is_clients())
                 .map(resets)
                 .sum(),
             target_resets: resets(DataFailure::Upstream),
-            elb_resets: transfers(Outcome::GatewayFailed),
+            elb_resets: self.ended(Outcome::GatewayFailed),
             port_allocation_errors: self.upstream.port_allocation_errors.get(),
-            rejected_flows: rejected.sum(),
-            login_failures: self.logins.with_label_values(&[login_result(false)]).get(),
+            rejected_flows: self.refused(),
+            login_failures: self.failed_logins(),
             passive_port_exhausted: self.passive.exhausted.get(),
             transfers_aborted: aborted,
         }

@@ -5,6 +5,7 @@ mod seen;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -241,13 +242,41 @@ fn only_so_many_look_at_once_and_each_of_them_is_told() {
 }
 
 #[test]
+fn no_other_site_can_read_the_page_through_a_browser() {
+    let server = Server::start(Kind::Vsftpd);
+    let gateway = Gateway::to(&server).set("node", "name = \"gateway-a\"").start();
+    for (host, expected) in [
+        ("127.0.0.1", 200),
+        ("10.2.1.10:9121", 200),
+        ("[::1]:9121", 200),
+        ("localhost:9121", 200),
+        ("Gateway-A", 200),
+        ("gateway-a.evil.example", 403),
+        ("evil.example:9121", 403),
+        ("localhost@evil.example", 403),
+    ] {
+        for path in ["/", "/events"] {
+            let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+            let mut line = String::new();
+            BufReader::new(gateway.ask(&request)).read_line(&mut line).unwrap();
+            assert!(line.contains(&format!(" {expected} ")), "{host}{path}: {line}");
+        }
+        let health = answer(&gateway, "GET /livez").0;
+        assert_eq!(health, 200, "whoever asks");
+    }
+}
+
+#[test]
 fn a_node_that_ends_does_not_wait_for_who_looks() {
     let server = Server::start(Kind::Vsftpd);
     let mut gateway = Gateway::to(&server).start();
     let mut stream = Stream::open(&gateway);
     stream.now("an active node", |now| now["role"] == "active");
+    let told = Instant::now();
     gateway.sigterm();
     // It tells to the end: the last that is heard is that it drains, or goes on to be active.
     while stream.next().is_some() {}
     assert_eq!(gateway.wait().code(), Some(0));
+    // What still is to be answered is waited for longer.
+    assert!(told.elapsed() < Duration::from_millis(1900), "{:?}", told.elapsed());
 }
