@@ -26,6 +26,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::observe::metrics::Refusal;
 
     #[test]
     fn counts_are_by_way_and_outcome() {

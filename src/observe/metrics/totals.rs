@@ -73,6 +73,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::observe::metrics::Refusal;
 
     #[test]
     fn totals_count_every_direction_and_reason() {
