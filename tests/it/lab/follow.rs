@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::cloudwatch::{Alarm, CloudWatch};
 use super::moto::{self, RecordSet, Vpc};
-use super::network::{Host, Place, Routes};
+use super::network::{Host, Routes};
 use crate::harness::dns::Dns;
 
 /// From one look to the next.

@@ -11,7 +11,6 @@ use sha2::{Digest, Sha256};
 use super::machine::Machine;
 use super::{CONFIGURATION, DROP_IN, WATCHDOG};
 use crate::harness::aws::Imds;
-use crate::harness::namespace::Network as _;
 use crate::lab::network::{Host, Place};
 use crate::lab::node::environment;
 use crate::lab::s3::{self, S3};
