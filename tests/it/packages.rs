@@ -135,10 +135,6 @@ fn the_rpm_holds_what_it_should_and_its_scriptlets_can_be_run() {
     let rpm = rpm.to_string_lossy();
     let query = |what: &str| run("rpm", &["--query", "--package", what, &rpm]);
     let of_rpm = [
-        // Directories of its own, or they would stay when it is erased.
-        "/etc/ftpgate",
-        "/usr/share/doc/ftpgate",
-        "/usr/share/licenses/ftpgate",
         "/usr/lib/systemd/system/ftpgate.service",
         "/usr/lib/systemd/system/ftpgate.socket",
         "/usr/share/licenses/ftpgate/LICENSE",
