@@ -249,13 +249,14 @@ fn what_systemd_does(site: &mut Site, active: Place) {
 /// Both nodes get the second version while clients come and go; one session stays all the time.
 fn upgrade(site: &mut Site) {
     let active = site.wait_until_whole();
-    let under_load = UnderLoad::start(&site.client, active.address());
+    let mut under_load = UnderLoad::start(&site.client, active.address());
     for place in [active.other(), active] {
         let machine = site.machine(place);
         fs::copy(deb(2), machine.path("/srv/ftpgate-2.deb")).unwrap();
         under_load.go_on();
         if place != active {
             refuse(machine, "apt-get install --yes /srv/ftpgate-2.deb");
+            under_load.go_on();
         }
         hand_over(machine, "apt-get install --yes --reinstall /srv/ftpgate-2.deb");
         let installed = machine.ok("dpkg-query --show --showformat='${Version}' ftpgate");

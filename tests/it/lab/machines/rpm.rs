@@ -57,9 +57,10 @@ fn install(machine: &Machine) {
 /// As that of the .deb.
 fn upgrade(machine: &Machine, client: &Arc<Client>, endpoint: &Server) {
     let edited = machine.ok(&format!("cat {CONFIGURATION}"));
-    let under_load = UnderLoad::start(client, machine.host.place.address());
+    let mut under_load = UnderLoad::start(client, machine.host.place.address());
     under_load.go_on();
     refuse(machine, &format!("{RPM} --upgrade /srv/ftpgate-2.rpm"));
+    under_load.go_on();
     hand_over(machine, &format!("{RPM} --upgrade --replacepkgs /srv/ftpgate-2.rpm"));
     under_load.end(endpoint);
     assert_eq!(machine.ok("rpm --query ftpgate --queryformat '%{VERSION}-%{RELEASE}'"), version(2));

@@ -20,8 +20,9 @@ use crate::packages::version;
 const PER_SECOND: u32 = 10;
 /// So many before, between and after.
 const MORE: usize = 20;
-/// Of the long upload, before and after.
-const HALF: usize = 1 << 20;
+/// Of the long upload, in all and at a time.
+const SIZE: usize = 3 << 20;
+const PIECE: usize = 1 << 18;
 
 /// Clients that come and go, and a session that stays, in the middle of an upload.
 pub(super) struct UnderLoad {
@@ -30,24 +31,26 @@ pub(super) struct UnderLoad {
     session: Ftp,
     upload: TcpStream,
     content: Vec<u8>,
+    sent: usize,
 }
 
 impl UnderLoad {
     /// The session goes to `gateway`.
     pub(super) fn start(client: &Arc<Client>, gateway: Ipv4Addr) -> Self {
-        let (load, content) = (Load::start(client, PER_SECOND), bytes(7, 2 * HALF));
+        let (load, content) = (Load::start(client, PER_SECOND), bytes(7, SIZE));
         let (session, upload) = client.host.inside(|| {
             let mut session = Ftp::connect(SocketAddr::from((gateway, 21)));
             session.log_in_as("alice");
-            let mut upload = session.begin("STOR long.bin");
-            upload.write_all(&content[..HALF]).unwrap();
+            let upload = session.begin("STOR long.bin");
             (session, upload)
         });
-        Self { load, client: Arc::clone(client), session, upload, content }
+        Self { load, client: Arc::clone(client), session, upload, content, sent: 0 }
     }
 
-    /// Waits for some complete transfers more.
-    pub(super) fn go_on(&self) {
+    /// Waits for some complete transfers more. The upload goes on, too, or servers would end it.
+    pub(super) fn go_on(&mut self) {
+        self.upload.write_all(&self.content[self.sent..][..PIECE]).unwrap();
+        self.sent += PIECE;
         let before = self.load.done();
         eventually("transfers", || (self.load.done() >= before + MORE).then_some(()));
     }
@@ -55,7 +58,7 @@ impl UnderLoad {
     /// Ends it all: nothing has failed.
     pub(super) fn end(mut self, endpoint: &Server) {
         self.go_on();
-        self.upload.write_all(&self.content[HALF..]).unwrap();
+        self.upload.write_all(&self.content[self.sent..]).unwrap();
         self.upload.shutdown(Shutdown::Write).unwrap();
         self.upload.read_to_end(&mut Vec::new()).unwrap();
         self.session.reply().expect(&[226]);
