@@ -23,12 +23,12 @@ pub fn activated() -> io::Result<Vec<TcpListener>> {
     (0..passed.len()).filter_map(|index| passed.take_tcp_listener(index).transpose()).collect()
 }
 
-/// This process is the service from now on, and it serves.
-pub fn ready() {
+/// This process is the service from now on, and it serves, as that version.
+pub fn ready(version: &str) {
     tell(&[
         NotifyState::MainPid(std::process::id()),
         NotifyState::Ready,
-        NotifyState::Status(concat!("serving, version ", env!("CARGO_PKG_VERSION"))),
+        NotifyState::Status(&format!("serving, version {version}")),
     ]);
 }
 

@@ -18,7 +18,7 @@ mod status;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// sysexits(3): no node answers.
 const EX_UNAVAILABLE: u8 = 69;
@@ -36,7 +36,7 @@ Exit codes:
 
 /// A highly available FTP gateway in front of AWS Transfer Family.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -109,10 +109,12 @@ struct ConfigFile {
     config: PathBuf,
 }
 
-/// Runs the subcommand.
-pub fn main() -> ExitCode {
-    match Arguments::parse().command {
-        Command::Serve(file) => serve::serve(&file.config),
+/// Runs the subcommand of the program, whose version that is.
+pub fn main(version: &'static str) -> ExitCode {
+    let program = Arguments::command().version(version);
+    let given = Arguments::from_arg_matches(&program.clone().get_matches());
+    match given.unwrap_or_else(|error| error.exit()).command {
+        Command::Serve(file) => serve::serve(&file.config, version),
         Command::Check(file) => check::check(&file.config),
         Command::Init(arguments) => init::init(arguments),
         Command::Status(arguments) => status::status(&arguments),
@@ -122,10 +124,8 @@ pub fn main() -> ExitCode {
         Command::Block(arguments) => blocks::block(&arguments),
         Command::Unblock(arguments) => blocks::unblock(&arguments),
         Command::Blocks(arguments) => blocks::blocks(&arguments),
-        Command::Completions(arguments) => {
-            completions::completions(&arguments, Arguments::command())
-        }
-        Command::Man(arguments) => completions::man(&arguments, Arguments::command()),
+        Command::Completions(arguments) => completions::completions(&arguments, program),
+        Command::Man(arguments) => completions::man(&arguments, program),
         Command::Drain(arguments) => admin::drain(&arguments),
         Command::Resume(arguments) => admin::resume(&arguments),
         Command::Failover(arguments) => admin::fail_over(&arguments),

@@ -38,7 +38,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Serves until SIGTERM or SIGINT, drains, and says how it went by its exit code.
 #[expect(clippy::print_stderr, reason = "there is no log yet")]
-pub(super) fn serve(path: &Path) -> ExitCode {
+pub(super) fn serve(path: &Path, version: &'static str) -> ExitCode {
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(error) => {
@@ -71,7 +71,7 @@ pub(super) fn serve(path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(path, config, log, activated)) {
+    match runtime.block_on(run(path, config, log, activated, version)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
@@ -92,6 +92,7 @@ async fn run(
     config: Config,
     log: LogLevel,
     activated: Vec<StdTcpListener>,
+    version: &'static str,
 ) -> anyhow::Result<()> {
     let shutdown = shutdown_on_signal()?;
     let mut inherited = Inherited::default();
@@ -122,7 +123,7 @@ async fn run(
         let _ = timeout(LOOKING, looked).await;
         node.handover.take_over(predecessor).await?;
     }
-    node.serve(shutdown).await
+    node.serve(shutdown, version).await
 }
 
 /// What is there before clients are taken.
@@ -196,14 +197,14 @@ async fn start(
 
 impl Node {
     /// Serves to the end: SIGTERM, or that of the sessions when another process has taken over.
-    async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    async fn serve(self, shutdown: CancellationToken, version: &'static str) -> anyhow::Result<()> {
         let Self { gateway, pair, closed, public, .. } = self;
         let (tasks, answers) = (TaskTracker::new(), TaskTracker::new());
         gateway.prepare();
         // A node that could not serve yet would give its lease up.
         gateway.open();
         pair.run(&tasks, &closed);
-        reload_on_signal(self.reload.clone(), public.clone())?;
+        reload_on_signal(self.reload.clone(), public.clone(), version)?;
         if let Some((listener, node)) = self.http {
             answers.spawn(http::serve(listener, node, public.clone()));
         }
@@ -215,7 +216,7 @@ impl Node {
         for address in gateway.addresses() {
             info!(node = self.name, "listening: {address}");
         }
-        systemd::ready();
+        systemd::ready(version);
         tokio::spawn(public.clone().run_until_cancelled_owned(systemd::keep_watchdog()));
         let stopped = CancellationToken::new();
         let leave = async {
@@ -305,7 +306,11 @@ fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
 }
 
 /// Takes up the configuration at each SIGHUP. systemd is told so by the process that it knows.
-fn reload_on_signal(reload: Reload, public: CancellationToken) -> anyhow::Result<()> {
+fn reload_on_signal(
+    reload: Reload,
+    public: CancellationToken,
+    version: &'static str,
+) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
@@ -316,7 +321,7 @@ fn reload_on_signal(reload: Reload, public: CancellationToken) -> anyhow::Result
             // It tells by itself how it went.
             let _ = tokio::task::spawn_blocking(move || reload.run()).await;
             if known {
-                systemd::ready();
+                systemd::ready(version);
             }
         }
     });

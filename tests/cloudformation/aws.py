@@ -1,4 +1,4 @@
-"""moto as a server, at an address of its own."""
+"""moto as a server."""
 
 import atexit
 import functools
@@ -25,35 +25,16 @@ ENVIRONMENT = {
 @functools.cache
 def moto():
     """One for all tests."""
-    started = Moto()
+    started = Started()
     atexit.register(started.stop)
     return started
 
 
 class Moto:
-    def __init__(self):
-        address = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
-        self.url = f"http://{address}:5000"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", address, "-p", "5000"],
-            env={**os.environ, **ENVIRONMENT},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection((address, 5000)).close()
-                return
-            except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    self.stop()
-                    raise
-                time.sleep(0.05)
+    """One that runs."""
 
-    def stop(self):
-        self._process.kill()
-        self._process.wait()
+    def __init__(self, url):
+        self.url = url
 
     def client(self, service):
         return boto3.client(
@@ -78,3 +59,31 @@ class Moto:
         # moto lists those whose condition does not hold, as nothing; and a permission has no ID there.
         made = {r["LogicalResourceId"]: r.get("PhysicalResourceId") for r in resources if "LogicalResourceId" in r}
         return outputs, made
+
+
+class Started(Moto):
+    """One of its own."""
+
+    def __init__(self):
+        address = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
+        super().__init__(f"http://{address}:5000")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", address, "-p", "5000"],
+            env={**os.environ, **ENVIRONMENT},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection((address, 5000)).close()
+                return
+            except OSError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    self.stop()
+                    raise
+                time.sleep(0.05)
+
+    def stop(self):
+        self._process.kill()
+        self._process.wait()

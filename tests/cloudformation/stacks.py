@@ -86,7 +86,15 @@ class Stacks:
 
     def _create(self, name, parameters):
         stack = f"{name}-{self.number}"
-        self.outputs[name], self.made[name] = moto().create(stack, body(reduced(name)), parameters)
+        self.outputs[name], self.made[name] = self.moto().create(stack, body(self.template(name)), parameters)
+
+    def moto(self):
+        """Where they are made."""
+        return moto()
+
+    def template(self, name):
+        """What they are made from."""
+        return reduced(name)
 
     def _value(self, tree):
         """What an expression of ftpgate.yml stands for."""
@@ -111,13 +119,13 @@ class Stacks:
 
     def user_data(self):
         """The script that both gateways run first."""
-        ec2 = moto().client("ec2")
+        ec2 = self.moto().client("ec2")
         template = self.made["gateway"]["LaunchTemplate"]
         versions = ec2.describe_launch_template_versions(LaunchTemplateId=template)["LaunchTemplateVersions"]
         return base64.b64decode(versions[0]["LaunchTemplateData"]["UserData"]).decode()
 
     def policies(self):
         """The documents of the gateways' role by name."""
-        iam, role = moto().client("iam"), self.made["gateway"]["Role"]
+        iam, role = self.moto().client("iam"), self.made["gateway"]["Role"]
         names = iam.list_role_policies(RoleName=role)["PolicyNames"]
         return {name: iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names}

@@ -44,8 +44,14 @@ pub(crate) fn deb(revision: u32) -> PathBuf {
     package(&format!("-{revision}_{}.deb", run("dpkg", &["--print-architecture"]).trim()))
 }
 
-fn rpm() -> PathBuf {
-    package(&format!("-1.{}.rpm", std::env::consts::ARCH))
+/// The .rpm of that revision.
+pub(crate) fn rpm(revision: u32) -> PathBuf {
+    package(&format!("-{revision}.{}.rpm", std::env::consts::ARCH))
+}
+
+/// What the program of that revision calls itself.
+pub(crate) fn version(revision: u32) -> String {
+    format!("{}-{revision}", env!("CARGO_PKG_VERSION"))
 }
 
 /// What a command prints that has to succeed.
@@ -125,7 +131,7 @@ fn lintian_has_nothing_to_say_of_the_deb() {
 
 #[test]
 fn the_rpm_holds_what_it_should_and_its_scriptlets_can_be_run() {
-    let rpm = rpm();
+    let rpm = rpm(1);
     let rpm = rpm.to_string_lossy();
     let query = |what: &str| run("rpm", &["--query", "--package", what, &rpm]);
     let of_rpm = [

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -239,21 +239,27 @@ impl Moto {
 
 // === IMDSv2 ===
 
-/// The metadata service of an instance in zone c whose role is [`S3`]'s one user.
+/// The metadata service of an instance whose role is [`S3`]'s one user.
 pub(crate) struct Imds {
     address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
 }
 
 impl Imds {
+    /// That of one in zone c.
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind((address::unused(), 80)).unwrap();
+        Self::serve(listener, "ap-northeast-1c", Ipv4Addr::new(10, 2, 2, 10))
+    }
+
+    /// That of one in this zone with this address.
+    pub(crate) fn serve(listener: TcpListener, zone: &'static str, address: Ipv4Addr) -> Self {
         let heard = Arc::<Mutex<Vec<String>>>::default();
         let imds = Self { address: listener.local_addr().unwrap(), heard: Arc::clone(&heard) };
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let heard = Arc::clone(&heard);
-                thread::spawn(move || answer(&stream, &heard));
+                thread::spawn(move || answer(&stream, &heard, zone, address));
             }
         });
         imds
@@ -265,7 +271,12 @@ impl Imds {
     }
 }
 
-fn answer(mut stream: &TcpStream, heard: &Mutex<Vec<String>>) -> Option<()> {
+fn answer(
+    mut stream: &TcpStream,
+    heard: &Mutex<Vec<String>>,
+    zone: &str,
+    address: Ipv4Addr,
+) -> Option<()> {
     let mut lines = BufReader::new(stream).lines();
     let request = lines.next()?.ok()?;
     let headers: Vec<String> =
@@ -285,12 +296,14 @@ fn answer(mut stream: &TcpStream, heard: &Mutex<Vec<String>>) -> Option<()> {
         "Expiration": "2099-01-01T00:00:00Z",
     })
     .to_string();
+    let address = address.to_string();
     let (status, body) = match method_and_path {
         "PUT /latest/api/token" if header("x-aws-ec2-metadata-token-ttl-seconds").is_some() => {
             (200, TOKEN)
         }
         _ if !is_known => (401, ""),
-        "GET /latest/meta-data/placement/availability-zone" => (200, "ap-northeast-1c"),
+        "GET /latest/meta-data/local-ipv4" => (200, &*address),
+        "GET /latest/meta-data/placement/availability-zone" => (200, zone),
         "GET /latest/meta-data/placement/region" => (200, REGION),
         "GET /latest/meta-data/iam/security-credentials/" => (200, "gateway"),
         "GET /latest/meta-data/iam/security-credentials/gateway" => (200, &*role),

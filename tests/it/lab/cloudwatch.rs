@@ -13,6 +13,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use percent_encoding::percent_decode_str;
+use serde::Deserialize;
 use tokio::sync::RwLock;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::DropGuard;
@@ -24,7 +25,7 @@ use super::network::Host;
 /// Its port.
 pub(crate) const PORT: u16 = 5001;
 /// What a minute lasts here.
-pub(crate) const MINUTE: Duration = Duration::from_secs(2);
+pub(crate) const MINUTE: Duration = Duration::from_secs(4);
 
 /// A value that was reported.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +42,7 @@ pub(crate) struct Datum {
 
 /// An alarm: "minimum < threshold" in all of the last periods of a minute; missing data breaches
 /// (InsufficientDataHealthStatus is Unhealthy).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Alarm {
     pub(crate) namespace: String,
     pub(crate) metric: String,

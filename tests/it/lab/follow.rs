@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use super::cloudwatch::{Alarm, CloudWatch};
 use super::moto::{self, RecordSet, Vpc};
-use super::network::{Host, Place, Routes};
-use super::{NAME, TTL};
+use super::network::{Host, Routes};
 use crate::harness::dns::Dns;
 
 /// From one look to the next.
@@ -75,32 +74,6 @@ impl Resolver {
         });
         Self { _repeated: repeated, _dns: dns }
     }
-}
-
-/// What an operator sets up once for mode dns: gateway A first, and each gateway's alarm on its
-/// healthy endpoints.
-pub(super) fn create_failover_records(zone: &str) -> HealthChecks {
-    let roles = [(Place::GatewayA, "PRIMARY"), (Place::GatewayC, "SECONDARY")];
-    let checks = roles.map(|(place, role)| {
-        let set = RecordSet {
-            name: NAME.into(),
-            kind: "A".into(),
-            ttl: TTL.as_secs() as u32,
-            values: vec![place.address().to_string()],
-            failover: Some((role.into(), Some(place.name().into()))),
-        };
-        moto::upsert(zone, &set);
-        let dimensions = [("AvailabilityZone", place.zone()), ("LoadBalancer", "ftp")];
-        let alarm = Alarm {
-            namespace: "ftpgate".into(),
-            metric: "HealthyHostCount".into(),
-            dimensions: dimensions.map(|(name, value)| (name.into(), value.into())).into(),
-            threshold: 1.0,
-            periods: 2,
-        };
-        (place.name().to_owned(), alarm)
-    });
-    checks.into()
 }
 
 /// The addresses and TTL of each name, as Route 53 answers them: of a failover pair the primary,

@@ -22,6 +22,7 @@ mod overlay;
 mod s3;
 mod s3_loss;
 mod s3_test;
+mod stacks;
 mod turn;
 mod watching;
 
@@ -39,6 +40,7 @@ use follow::{HealthChecks, Resolver, Router};
 use network::{Host, LabNetwork, Place};
 use node::Node;
 use s3::S3;
+use stacks::Stacks;
 use turn::Turn;
 
 use crate::harness::aws::Moto;
@@ -112,27 +114,29 @@ impl Lab {
         let aws = network.host(Place::Aws);
         let moto = Moto::inside(aws);
         let (s3, cloudwatch) = (S3::start(aws), CloudWatch::start(aws));
-        let zone = aws.inside(|| moto::create_zone(ZONE));
+        // What an operator sets up once. In the other modes a zone is all that there has to be.
+        let stacks = (mode == Mode::Dns).then(|| Stacks::create(aws, mode, &[]));
+        let zone = match &stacks {
+            Some(stacks) => stacks.zone().to_owned(),
+            None => aws.inside(|| moto::create_zone(ZONE)),
+        };
         let root = directory.path().join("bucket");
         let endpoints = [Place::EndpointA, Place::EndpointC].map(|place| {
             let options = Server::options(Kind::ApacheFtpServer).inside(network.host(place));
             options.port(21).passive("8192-8200").root(&root).start()
         });
-        let checks = match mode {
-            Mode::Dns => aws.inside(|| follow::create_failover_records(&zone)),
-            Mode::LeaseRecord | Mode::LeaseOverlay => HealthChecks::new(),
-        };
         let vpc = (mode == Mode::LeaseOverlay).then(|| aws.inside(|| moto::create_vpc(OVERLAY)));
         let nodes = Place::GATEWAYS.map(|place| {
             let mut ha = "[ha]\nname = \"{NAME}\"\npeer = \"{PEER}\"\n".to_owned();
             let lease = format!(
                 "mode = \"lease\"\n[ha.lease]\nbucket = \"{{BUCKET}}\"\nttl = \"{ttl:?}\"\n"
             );
-            ha += &match (mode, &vpc) {
-                (Mode::Dns, _) => "mode = \"dns\"\n[cloudwatch]\nnamespace = \"ftpgate\"\n\
-                     load_balancer = \"ftp\"\ninterval = \"1s\"\n"
-                    .to_owned(),
-                (Mode::LeaseOverlay, Some(vpc)) => {
+            ha += &match (&stacks, &vpc) {
+                (Some(stacks), _) => format!(
+                    "mode = \"dns\"\n[cloudwatch]\n{}interval = \"1s\"\n",
+                    stacks.table("cloudwatch")
+                ),
+                (None, Some(vpc)) => {
                     let host = network.host(place);
                     host.run(&["ip", "address", "add", &format!("{OVERLAY}/32"), "dev", "lo"]);
                     let interface = vpc.interfaces.iter().find(|(of, _)| *of == place).unwrap();
@@ -142,7 +146,7 @@ impl Lab {
                         vpc.route_table, interface.1,
                     )
                 }
-                _ => format!(
+                (None, None) => format!(
                     "{lease}[ha.route53]\nzone_id = \"{zone}\"\nttl = \"{TTL:?}\"\n\
                      addresses = [\"{}\"]\n",
                     place.address(),
@@ -155,6 +159,7 @@ impl Lab {
             Mode::LeaseOverlay => Client::of_address(client, OVERLAY),
             Mode::Dns | Mode::LeaseRecord => Client::of_name(client, NAME),
         };
+        let checks = stacks.map_or_else(HealthChecks::new, |stacks| stacks.alarms);
         let resolver = Resolver::start(aws, &zone, cloudwatch.clone(), checks);
         let router = vpc.map(|vpc| Router::start(aws, vpc, network.routes(), OVERLAY));
         Self {

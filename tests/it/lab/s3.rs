@@ -67,6 +67,8 @@ struct Shared {
     /// ETag and content by path.
     objects: HashMap<String, (String, Bytes)>,
     writes: Vec<Write>,
+    /// The only path that may be written, if there is one.
+    only: Option<String>,
     for_all: Option<Fault>,
     by_caller: HashMap<IpAddr, Fault>,
 }
@@ -76,6 +78,17 @@ impl S3 {
         let shared = Arc::<Mutex<Shared>>::default();
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         Self { shared, _running: serve(host.tcp(PORT), router) }
+    }
+
+    /// Has an object there that nobody needs to write.
+    pub(crate) fn put(&self, path: &str, content: Vec<u8>) {
+        let (etag, content) = (etag(&content), content.into());
+        self.shared.lock().unwrap().objects.insert(path.into(), (etag, content));
+    }
+
+    /// Denies from now on what is about any other bucket and key, but for reading.
+    pub(crate) fn permit(&self, bucket: &str, key: &str) {
+        self.shared.lock().unwrap().only = Some(format!("/{bucket}/{key}"));
     }
 
     /// Fails so for everybody who has no fault of their own, or no longer.
@@ -163,6 +176,10 @@ impl Shared {
             (_, Some("*"), Some(_)) if *method == Method::PUT => Some(failed()),
             _ => None,
         };
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        if !reads && self.only.as_ref().is_some_and(|only| only != path) {
+            return error(StatusCode::FORBIDDEN, "AccessDenied");
+        }
         if let Some(failed) = failed {
             return failed;
         }

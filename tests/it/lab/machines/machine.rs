@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -40,13 +41,15 @@ impl Machine {
     /// Installs Debian under `directory`, boots it, and waits until it is up.
     pub(super) fn boot(host: &Host, directory: &Path) -> Self {
         static FIRST: Once = Once::new();
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         FIRST.call_once(remove_left_behind);
         let name = host.place.name();
         let root = directory.join(format!("{name}-root"));
         let tree = stand_in("bookworm");
         run(&["cp", "--archive", &tree.to_string_lossy(), &root.to_string_lossy()]);
         fs::write(root.join("etc/hostname"), format!("{name}\n")).unwrap();
-        let machine = format!("{PREFIX}{}-{name}", std::process::id());
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let machine = format!("{PREFIX}{}-{number}-{name}", std::process::id());
         let groups: Vec<_> = HIERARCHIES
             .iter()
             .map(Path::new)

@@ -3,11 +3,13 @@
 //!
 //! `systemd/build-packages` makes the packages and `tests/run` the instances' Debian.
 
+mod launch;
 mod machine;
+mod rpm;
+mod upgrade;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -20,28 +22,26 @@ use super::client::Client;
 use super::cloudwatch::CloudWatch;
 use super::follow::{HealthChecks, Resolver};
 use super::http::request;
-use super::load::Load;
 use super::network::{LabNetwork, Place};
-use super::node::{HTTP_PORT, configuration, environment};
+use super::node::HTTP_PORT;
 use super::s3::S3;
+use super::stacks::Stacks;
 use super::turn::Turn;
-use super::{BUCKET, NAME, TTL, ZONE, moto, record};
+use super::{TTL, record};
 use crate::harness::aws::Moto;
+use crate::harness::eventually;
 use crate::harness::ftp::Ftp;
 use crate::harness::namespace::Network;
 use crate::harness::servers::{Kind, PASSWORD, Server};
-use crate::harness::{bytes, eventually};
-use crate::packages::deb;
+use crate::packages::{deb, version};
+use launch::{hasten, launch};
 use machine::Machine;
+use upgrade::{UnderLoad, hand_over, looks_after, processes, refuse, restarted};
 
 const CONFIGURATION: &str = "/etc/ftpgate/ftpgate.toml";
 /// What keeps the service's AWS where the lab's is, and its watchdog short.
 const DROP_IN: &str = "/etc/systemd/system/ftpgate.service.d/lab.conf";
 const WATCHDOG: Duration = Duration::from_secs(4);
-/// Transfers a second while versions change.
-const PER_SECOND: u32 = 10;
-/// So many before, between and after.
-const MORE: usize = 20;
 /// How long one transfer may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -53,7 +53,7 @@ struct Site {
     _resolver: Resolver,
     _s3: S3,
     _moto: Moto,
-    zone: String,
+    stacks: Stacks,
     _network: LabNetwork,
     directory: TempDir,
     _turn: Turn,
@@ -68,15 +68,15 @@ impl Site {
         let aws = network.host(Place::Aws);
         let moto = Moto::inside(aws);
         let s3 = S3::start(aws);
-        let zone = aws.inside(|| moto::create_zone(ZONE));
+        let stacks = launch::create_stacks(aws, &s3);
         let root = directory.path().join("bucket");
         let endpoints = [Place::EndpointA, Place::EndpointC].map(|place| {
             let options = Server::options(Kind::ApacheFtpServer).inside(network.host(place));
             options.port(21).passive("8192-8200").root(&root).start()
         });
         let cloudwatch = CloudWatch::start(aws);
-        let resolver = Resolver::start(aws, &zone, cloudwatch, HealthChecks::new());
-        let client = Arc::new(Client::of_name(network.host(Place::Client), NAME));
+        let resolver = Resolver::start(aws, stacks.zone(), cloudwatch, HealthChecks::new());
+        let client = Arc::new(Client::of_name(network.host(Place::Client), stacks.name()));
         let started = Instant::now();
         let machines =
             Place::GATEWAYS.map(|place| Machine::boot(network.host(place), directory.path()));
@@ -88,7 +88,7 @@ impl Site {
             _resolver: resolver,
             _s3: s3,
             _moto: moto,
-            zone,
+            stacks,
             _network: network,
             directory,
             _turn: turn,
@@ -97,20 +97,6 @@ impl Site {
 
     fn machine(&mut self, place: Place) -> &mut Machine {
         &mut self.machines[usize::from(place == Place::GatewayC)]
-    }
-
-    /// The file of a node of a pair.
-    fn configuration(&self, place: Place) -> String {
-        let ha = format!(
-            "[ha]\nname = \"{{NAME}}\"\npeer = \"{{PEER}}\"\nmode = \"lease\"\n\
-             [ha.lease]\nbucket = \"{BUCKET}\"\nttl = \"{TTL:?}\"\n\
-             [ha.route53]\nzone_id = \"{}\"\nttl = \"{TTL:?}\"\naddresses = [\"{}\"]\n",
-            self.zone,
-            place.address(),
-        );
-        configuration(place, Path::new("/run/ftpgate"), &ha)
-            .replace("/run/ftpgate/audit.jsonl", "/var/log/ftpgate/audit.log")
-            .replace("level = \"debug\"\n", "format = \"journald\"\n")
     }
 
     /// Whether `/activez` or the like says 200 there.
@@ -130,7 +116,8 @@ impl Site {
                 return None;
             };
             let ready = Place::GATEWAYS.into_iter().all(|place| self.says(place, "/readyz"));
-            let found = self.client.host.inside(|| super::client::look_up(NAME)).ok()?;
+            let name = self.stacks.name();
+            let found = self.client.host.inside(|| super::client::look_up(name)).ok()?;
             (ready && found.0 == active.address()).then_some(active)
         })
     }
@@ -146,11 +133,13 @@ impl Site {
 #[test]
 fn two_instances_install_start_fail_over_upgrade_and_purge_the_package() {
     let mut site = Site::start();
-    for place in Place::GATEWAYS {
-        install(site.machine(place));
-        let text = site.configuration(place);
-        start(site.machine(place), &text);
+    // By hand what user data does by itself, or would do.
+    install(site.machine(Place::GatewayC));
+    for machine in &site.machines {
+        launch(machine, &site.stacks.user_data);
+        check(machine);
     }
+    site.machines.iter().for_each(hasten);
     let active = site.wait_until_whole();
     the_sequence_of_the_manual(&site);
     what_systemd_does(&mut site, active);
@@ -163,7 +152,6 @@ fn two_instances_install_start_fail_over_upgrade_and_purge_the_package() {
 /// Nothing runs until there is a configuration.
 fn install(machine: &Machine) {
     fs::copy(deb(1), machine.path("/srv/ftpgate-1.deb")).unwrap();
-    fs::copy(deb(2), machine.path("/srv/ftpgate-2.deb")).unwrap();
     let started = Instant::now();
     machine.ok("apt-get install --yes /srv/ftpgate-1.deb");
     record!("installed in {:?}", started.elapsed());
@@ -177,19 +165,10 @@ fn install(machine: &Machine) {
     assert_eq!(machine.property("NRestarts"), "0", "a wrong file is not tried again");
 }
 
-/// As the manual says, but for where AWS is.
-fn start(machine: &Machine, configuration: &str) {
-    machine.write(CONFIGURATION, configuration);
-    let environment: String =
-        environment().map(|(name, value)| format!("Environment=\"{name}={value}\"\n")).concat();
-    let watchdog = WATCHDOG.as_secs();
-    machine.write(DROP_IN, &format!("[Service]\n{environment}WatchdogSec={watchdog}\n"));
-    machine.ok("ftpgate check");
-    let started = Instant::now();
-    machine.ok("systemctl daemon-reload && systemctl enable --quiet --now ftpgate");
-    record!("started in {:?}", started.elapsed());
+/// It serves, as the first version, and not as root.
+fn check(machine: &Machine) {
     assert_eq!(machine.property("ActiveState"), "active");
-    assert_eq!(machine.property("StatusText").split(',').next(), Some("serving"));
+    assert_eq!(machine.property("StatusText"), format!("serving, version {}", version(1)));
     let user = machine.ok("stat --format=%u /proc/$(systemctl show --value -p MainPID ftpgate)");
     assert_ne!(user, "0", "not root");
 }
@@ -215,13 +194,20 @@ fn the_sequence_of_the_manual(site: &Site) {
         }
         assert_eq!(site.endpoints[0].read(&stored), fs::read(&file).unwrap());
     }
-    site.client.transfer_once(LIMIT).unwrap();
+    // And as the stacks tell what to type next.
+    let next = site.stacks.output("gateway", "NextTransfer");
+    let command = next.replace("--user alice ", &format!("--user alice:{PASSWORD} "));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &command]).current_dir(site.directory.path());
+    let output = site.client.host.wrap(&shell).output().unwrap();
+    assert!(output.status.success(), "{next}: {output:?}");
+    assert_eq!(site.endpoints[0].read("test.txt"), fs::read(&file).unwrap());
 }
 
 /// The journal, reload by a good and a bad file, the watchdog, and a kill.
 fn what_systemd_does(site: &mut Site, active: Place) {
-    let text = site.configuration(active);
     let machine = site.machine(active);
+    let text = machine.ok(&format!("cat {CONFIGURATION}"));
     machine.ok("journalctl --sync");
     let entries = machine.ok("journalctl --output=json --unit=ftpgate FTPGATE_ACCEPTED=true");
     let entry: Value = serde_json::from_str(entries.lines().next().unwrap()).unwrap();
@@ -263,89 +249,26 @@ fn what_systemd_does(site: &mut Site, active: Place) {
 /// Both nodes get the second version while clients come and go; one session stays all the time.
 fn upgrade(site: &mut Site) {
     let active = site.wait_until_whole();
-    let load = Load::start(&site.client, PER_SECOND);
-    let client = site.client.host.clone();
-    let to = SocketAddr::from((active.address(), 21));
-    let content = bytes(7, 3 << 20);
-    let (first, second) = content.split_at(1 << 20);
-    let (mut session, mut upload) = client.inside(|| {
-        let mut session = Ftp::connect(to);
-        session.log_in_as("alice");
-        let mut upload = session.begin("STOR long.bin");
-        upload.write_all(first).unwrap();
-        (session, upload)
-    });
+    let mut under_load = UnderLoad::start(&site.client, active.address());
     for place in [active.other(), active] {
-        more(&load);
         let machine = site.machine(place);
-        let (before, restarts) = (machine.property("MainPID"), machine.property("NRestarts"));
+        fs::copy(deb(2), machine.path("/srv/ftpgate-2.deb")).unwrap();
+        under_load.go_on();
         if place != active {
-            refuse(machine);
+            refuse(machine, "apt-get install --yes /srv/ftpgate-2.deb");
+            under_load.go_on();
         }
-        let started = Instant::now();
-        machine.ok("apt-get install --yes --reinstall /srv/ftpgate-2.deb");
-        record!("{} upgraded in {:?}", place.name(), started.elapsed());
-        assert_eq!(machine.ok("dpkg-query --show --showformat='${Version}' ftpgate"), "0.1.0-2");
-        let after = machine.property("MainPID");
-        assert_ne!(before, after);
-        let runs = machine.ok(&format!("readlink /proc/{after}/exe"));
-        assert_eq!(runs, "/usr/bin/ftpgate", "the new file");
-        assert_eq!(machine.property("ActiveState"), "active");
-        assert_eq!(machine.property("NRestarts"), restarts, "{}", machine.journal());
+        hand_over(machine, "apt-get install --yes --reinstall /srv/ftpgate-2.deb");
+        let installed = machine.ok("dpkg-query --show --showformat='${Version}' ftpgate");
+        assert_eq!(installed, version(2));
     }
-    more(&load);
-    upload.write_all(second).unwrap();
-    upload.shutdown(Shutdown::Write).unwrap();
-    upload.read_to_end(&mut Vec::new()).unwrap();
-    session.reply().expect(&[226]);
-    assert_eq!(site.endpoints[0].read("long.bin"), content);
-    // A data connection of this session now comes to the other process.
-    let (found, reply) = client.inside(|| session.download("RETR long.bin"));
-    reply.expect(&[226]);
-    assert_eq!(found, content);
-    session.command("QUIT").expect(&[221]);
-    let outcome = load.stop();
-    assert_eq!(outcome.failures, []);
-    record!(
-        "{} transfers while both were upgraded, none failed, the longest {:?}",
-        outcome.times.len(),
-        outcome.times.iter().max().unwrap()
-    );
+    under_load.end(&site.endpoints[0]);
     assert_eq!(
         site.wait_until_whole(),
         active,
         "the lease goes to the next process, not to the peer"
     );
-    let machine = site.machine(active);
-    eventually("the old process to end", || (processes(machine) == 1).then_some(()));
-    // systemd did not start the new one, and yet looks after it.
-    let restarts: u32 = machine.property("NRestarts").parse().unwrap();
-    machine.ok("systemctl kill --signal=KILL --kill-whom=main ftpgate");
-    restarted(machine, restarts + 1);
-}
-
-/// A version that does not take the configuration leaves the one before alone.
-fn refuse(machine: &Machine) {
-    let (before, good) = (machine.property("MainPID"), machine.ok(&format!("cat {CONFIGURATION}")));
-    machine.write(CONFIGURATION, &format!("{good}\n[limits]\nsesions = 1\n"));
-    let said = machine.ok("apt-get install --yes /srv/ftpgate-2.deb 2>&1");
-    assert!(said.contains("the version before serves on"), "{said}");
-    assert_eq!(machine.property("MainPID"), before);
-    machine.write(CONFIGURATION, &good);
-}
-
-/// Waits for so many complete transfers more.
-fn more(load: &Load) {
-    let before = load.done();
-    eventually("transfers", || (load.done() >= before + MORE).then_some(()));
-}
-
-/// Waits until the service has been started again so often, and runs.
-fn restarted(machine: &Machine, times: u32) {
-    eventually("a restart", || {
-        let script = "systemctl show --value --property=NRestarts,ActiveState ftpgate | sort";
-        (machine.ok(script) == format!("{times}\nactive")).then_some(())
-    });
+    looks_after(site.machine(active));
 }
 
 /// The active instance loses its power; its peer is left.
@@ -375,19 +298,12 @@ fn activate(site: &mut Site, place: Place) {
     assert_eq!(machine.property("ActiveState"), "active");
 }
 
-/// How many processes of the program there are.
-fn processes(machine: &Machine) -> usize {
-    // Others end while they are looked at.
-    let names = machine.ok("cat /proc/[0-9]*/comm 2>/dev/null || true");
-    names.lines().filter(|name| *name == "ftpgate").count()
-}
-
 /// Nothing stays but what the administrator made.
 fn purge(machine: &Machine) {
     machine.ok("apt-get purge --yes ftpgate");
     assert_eq!(processes(machine), 0);
     machine.ok(&format!(
-        "rm -r {} && systemctl daemon-reload",
+        "rm -r {} /var/tmp/ftpgate.deb && systemctl daemon-reload",
         Path::new(DROP_IN).parent().unwrap().display()
     ));
     let left = machine.ok(
