@@ -7,22 +7,22 @@ use ftpgate::ftp::reply::Replies;
 use ftpgate::ftp::{Action, Command, Dialogue, Outcome};
 
 /// `limits.line_length` and `limits.reply_size` as they are by default.
-pub const LINE_LIMIT: usize = 4096;
-pub const REPLY_LIMIT: usize = 1 << 20;
+pub(crate) const LINE_LIMIT: usize = 4096;
+pub(crate) const REPLY_LIMIT: usize = 1 << 20;
 
 /// A session whose client has logged in.
-pub struct Session {
+pub(crate) struct Session {
     dialogue: Dialogue,
     lines: Lines,
     replies: Replies,
     /// Lines that the client has been told.
-    pub answers: usize,
+    pub(crate) answers: usize,
     /// Transfers that were proven complete.
-    pub complete: usize,
+    pub(crate) complete: usize,
 }
 
 impl Session {
-    pub fn logged_in() -> Self {
+    pub(crate) fn logged_in() -> Self {
         let mut session = Self {
             dialogue: Dialogue::new(terms()),
             lines: Lines::new(LINE_LIMIT),
@@ -38,23 +38,23 @@ impl Session {
     }
 
     /// Whether it has logged in and waits for a command.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.dialogue.is_logged_in() && self.dialogue.is_idle()
     }
 
     /// NOOP and its answer.
-    pub fn noop(&mut self) {
+    pub(crate) fn noop(&mut self) {
         self.client(b"NOOP\r\n");
         self.upstream(b"200 NOOP command successful.\r\n");
     }
 
     /// A whole download: PASV, RETR, both data connections, the bytes, and the end.
-    pub fn download(&mut self) {
+    pub(crate) fn download(&mut self) {
         self.transfer(b"RETR reports/2026-11.csv\r\n");
     }
 
     /// The same upwards.
-    pub fn upload(&mut self) {
+    pub(crate) fn upload(&mut self) {
         self.transfer(b"STOR reports/2026-11.csv\r\n");
     }
 
