@@ -9,7 +9,7 @@ use std::ops::Deref;
 
 use zeroize::Zeroizing;
 
-use super::line::{without_end, without_telnet};
+use super::line::{IAC, without_end, without_telnet};
 
 /// One command line, checked to hold nothing that could end it early.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,9 +45,14 @@ pub enum MalformedCommand {
 }
 
 impl Command {
-    /// Reads one line, with or without its line end.
-    pub fn parse(line: &[u8]) -> Result<Self, MalformedCommand> {
-        let mut line = Zeroizing::new(without_telnet(without_end(line)));
+    /// Reads one line, with or without its line end. A `Vec` is kept as it is, and not copied.
+    pub fn parse(line: impl Into<Vec<u8>>) -> Result<Self, MalformedCommand> {
+        let mut line = Zeroizing::new(line.into());
+        let length = without_end(&line).len();
+        line.truncate(length);
+        if line.contains(&IAC) {
+            line = Zeroizing::new(without_telnet(&line));
+        }
         let blanks = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         line.drain(..blanks);
         if line.is_empty() {
@@ -88,6 +93,13 @@ impl Command {
     /// What follows the verb and one blank; empty if nothing does.
     pub fn argument(&self) -> &[u8] {
         self.line.get(self.argument_at..).unwrap_or_default()
+    }
+
+    /// The same, given away.
+    pub(super) fn into_argument(mut self) -> Vec<u8> {
+        let mut line = std::mem::take(&mut *self.line);
+        line.drain(..self.argument_at);
+        line
     }
 
     /// How long the line is, in bytes.
@@ -388,11 +400,11 @@ mod tests {
     proptest! {
         #[test]
         fn what_goes_upstream_is_exactly_one_line(line in proptest::collection::vec(any::<u8>(), 0..80)) {
-            if let Ok(command) = Command::parse(&line) && !line.contains(&b'\n') {
+            if let Ok(command) = Command::parse(&*line) && !line.contains(&b'\n') {
                 let bytes = command.to_line();
                 prop_assert_eq!(bytes.iter().filter(|&&byte| byte == b'\n').count(), 1);
                 prop_assert!(bytes.ends_with(b"\r\n"));
-                prop_assert_eq!(Command::parse(&bytes), Ok(command));
+                prop_assert_eq!(Command::parse(&*bytes), Ok(command));
             }
         }
     }

@@ -77,12 +77,14 @@ pub fn parse_eprt(argument: &[u8]) -> Result<SocketAddr, MalformedEprt> {
 
 /// `227 Entering Passive Mode (h1,h2,h3,h4,p1,p2)`, spelt as Transfer Family does.
 pub fn reply_227(address: SocketAddrV4) -> Reply {
-    Reply::new(227, &format!("Entering Passive Mode ({})", format_port(address)))
+    let [h1, h2, h3, h4] = address.ip().octets();
+    let [p1, p2] = address.port().to_be_bytes();
+    Reply::new(227, format_args!("Entering Passive Mode ({h1},{h2},{h3},{h4},{p1},{p2})"))
 }
 
 /// `229 Entering Passive Mode (|||port|)`, spelt as Transfer Family does.
 pub fn reply_229(port: u16) -> Reply {
-    Reply::new(229, &format!("Entering Passive Mode (|||{port}|)"))
+    Reply::new(229, format_args!("Entering Passive Mode (|||{port}|)"))
 }
 
 /// `h1,h2,h3,h4,p1,p2`, the argument of PORT.

@@ -3,8 +3,10 @@
 //! RFC 959 3.1 ends a line with CRLF; a bare LF is accepted because old clients and servers send
 //! it. However the bytes are split on their way, the same lines come out.
 
+use memchr::memchr;
+
 /// Telnet "interpret as command" (RFC 854).
-const IAC: u8 = 0xFF;
+pub(super) const IAC: u8 = 0xFF;
 /// Telnet commands (RFC 854), from SE to DONT.
 const COMMANDS: std::ops::RangeInclusive<u8> = 0xF0..=0xFE;
 /// Telnet WILL, WONT, DO and DONT: each is followed by an option byte.
@@ -14,7 +16,9 @@ const OPTION_COMMANDS: std::ops::RangeInclusive<u8> = 0xFB..=0xFE;
 #[derive(Debug)]
 pub struct Lines {
     buffer: Vec<u8>,
-    /// Everything before this index is known to hold no LF.
+    /// Everything before this index has been given away.
+    start: usize,
+    /// Everything from there to this index is known to hold no LF.
     scanned: usize,
     /// The longest line, in bytes without its line end.
     limit: usize,
@@ -30,7 +34,7 @@ pub struct LineTooLong;
 impl Lines {
     /// Lines of at most `limit` bytes, not counting CR and LF.
     pub fn new(limit: usize) -> Self {
-        Self { buffer: Vec::new(), scanned: 0, limit, skipping: false }
+        Self { buffer: Vec::new(), start: 0, scanned: 0, limit, skipping: false }
     }
 
     /// Adds what was read. Call [`Lines::next_line`] until it gives nothing before adding more:
@@ -43,13 +47,12 @@ impl Lines {
     pub fn next_line(&mut self) -> Option<Result<Vec<u8>, LineTooLong>> {
         loop {
             let unscanned = self.buffer.get(self.scanned..).unwrap_or_default();
-            let Some(at) = unscanned.iter().position(|&byte| byte == b'\n') else {
+            let Some(at) = memchr(b'\n', unscanned) else {
+                self.buffer.drain(..std::mem::take(&mut self.start));
                 self.scanned = self.buffer.len();
                 return self.overrun();
             };
-            let rest = self.buffer.split_off(self.scanned + at + 1);
-            let line = std::mem::replace(&mut self.buffer, rest);
-            self.scanned = 0;
+            let line = self.take_until(self.scanned + at + 1);
             if std::mem::take(&mut self.skipping) {
                 continue;
             }
@@ -59,6 +62,21 @@ impl Lines {
                 Ok(line)
             });
         }
+    }
+
+    /// Gives away what comes before this index: without a copy if that is all there is, as it is for a
+    /// peer that waits for its answers.
+    fn take_until(&mut self, end: usize) -> Vec<u8> {
+        if (self.start, end) == (0, self.buffer.len()) {
+            self.scanned = 0;
+            return std::mem::take(&mut self.buffer);
+        }
+        let line = self.buffer.get(self.start..end).unwrap_or_default().to_vec();
+        (self.start, self.scanned) = (end, end);
+        if end == self.buffer.len() {
+            self.clear();
+        }
+        line
     }
 
     /// With no LF in the buffer: reports a line that has outgrown the limit, once.
@@ -79,12 +97,12 @@ impl Lines {
     /// Forgets what is buffered and gives the memory back.
     fn clear(&mut self) {
         self.buffer = Vec::new();
-        self.scanned = 0;
+        (self.start, self.scanned) = (0, 0);
     }
 
-    /// Whether bytes of an unfinished line are held.
+    /// Whether no bytes are held.
     pub fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
+        self.buffer.len() == self.start
     }
 }
 

@@ -1,6 +1,12 @@
 //! An upstream's reply, kept byte for byte (RFC 959 4.2).
 
+use std::fmt::Display;
+use std::io::Write;
+
 use super::line::{Lines, without_end};
+
+/// Bytes that most replies of the gateway's own fit into.
+const LENGTH: usize = 64;
 
 /// One reply: one line, or several from `ddd-` to `ddd `.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +28,11 @@ pub enum MalformedReply {
 
 impl Reply {
     /// A reply of the gateway's own: one line, without CRLF in `text`.
-    pub fn new(code: u16, text: &str) -> Self {
-        Self { code, bytes: format!("{code} {text}\r\n").into_bytes() }
+    pub fn new(code: u16, text: impl Display) -> Self {
+        let mut bytes = Vec::with_capacity(LENGTH);
+        // A Vec takes everything.
+        let _ = write!(bytes, "{code} {text}\r\n");
+        Self { code, bytes }
     }
 
     /// A reply with this code and exactly these bytes, line ends included.

@@ -1,5 +1,6 @@
 //! One control connection: its socket and what is still to be sent on it.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::time::Duration;
@@ -93,6 +94,18 @@ impl Control {
 
     pub(super) fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Resolves when there may be something to read. Only one task may wait for it at a time; that is
+    /// why it takes no room in that task, unlike [`TcpStream::readable`].
+    pub(super) async fn readable(&self) {
+        // An error shows when it is read.
+        let _ = poll_fn(|context| self.stream.poll_read_ready(context)).await;
+    }
+
+    /// The same for writing.
+    pub(super) async fn writable(&self) {
+        let _ = poll_fn(|context| self.stream.poll_write_ready(context)).await;
     }
 
     /// Whether everything has been handed to the kernel.

@@ -282,16 +282,17 @@ impl Session {
         let reads_client = reads_client && !self.dialogue.client_closed();
         let reads_upstream = self.client.is_flushed();
         let stalled = self.stalled;
+        // Boxed: both are rare, and a session that is idle for hours would keep their room.
         let paced = async move {
             match stalled {
-                Stalled::Pace(until) => sleep_until(until).await,
+                Stalled::Pace(until) => Box::pin(sleep_until(until)).await,
                 _ => pending().await,
             }
         };
         let penalty = self.penalty;
         let penalty_over = async move {
             match penalty {
-                Some((until, _)) => sleep_until(until).await,
+                Some((until, _)) => Box::pin(sleep_until(until)).await,
                 None => pending().await,
             }
         };
@@ -301,8 +302,8 @@ impl Session {
             () = self.listed.killed() => Event::Killed,
             () = drain.cancelled(), if !draining => Event::Drain,
             () = timer.expired() => Event::Timeout,
-            _ = self.client.stream().readable(), if reads_client => Event::Client,
-            _ = self.client.stream().writable(), if !self.client.is_flushed() => Event::ClientWritable,
+            () = self.client.readable(), if reads_client => Event::Client,
+            () = self.client.writable(), if !self.client.is_flushed() => Event::ClientWritable,
             () = readable(self.upstream.as_ref()), if reads_upstream => Event::Upstream,
             () = writable(self.upstream.as_ref()), if !upstream_flushed => Event::UpstreamWritable,
             connected = connected(self.reconnect.as_mut()) => Event::Connected(connected),
@@ -381,14 +382,14 @@ impl Session {
 
 async fn readable(control: Option<&Control>) {
     match control {
-        Some(control) => drop(control.stream().readable().await),
+        Some(control) => control.readable().await,
         None => pending().await,
     }
 }
 
 async fn writable(control: Option<&Control>) {
     match control {
-        Some(control) => drop(control.stream().writable().await),
+        Some(control) => control.writable().await,
         None => pending().await,
     }
 }

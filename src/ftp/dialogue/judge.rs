@@ -292,7 +292,7 @@ impl Judge {
                 return Err("a line in the clear is taken behind AUTH".into());
             }
             self.asked += 1;
-            self.dialogue.handle_line(line.as_deref().map_err(|&error| error));
+            self.dialogue.handle_line(line.map(Command::parse));
             self.perform()?;
         }
         Ok(())

@@ -180,14 +180,13 @@ impl fmt::Debug for Step {
 /// What a command sets, if it sets something: a later one that sets the same takes its place.
 fn setting(command: &Command) -> Option<Vec<u8>> {
     let first = command.argument().trim_ascii().split(u8::is_ascii_whitespace).next()?;
-    let mut key = command.verb().as_str().as_bytes().to_vec();
-    match command.verb() {
-        Verb::Clnt | Verb::Lang | Verb::Mode | Verb::Stru | Verb::Type => {}
-        Verb::Opts => key.extend(first.to_ascii_uppercase()),
-        Verb::Site if first.eq_ignore_ascii_case(b"UMASK") => key.extend(b"UMASK"),
+    let of = match command.verb() {
+        Verb::Clnt | Verb::Lang | Verb::Mode | Verb::Stru | Verb::Type => &[],
+        Verb::Opts => first,
+        Verb::Site if first.eq_ignore_ascii_case(b"UMASK") => first,
         _ => return None,
-    }
-    Some(key)
+    };
+    Some([command.verb().as_str().as_bytes(), &of.to_ascii_uppercase()].concat())
 }
 
 /// The path in `257 "path" text`, where a quote inside is doubled (RFC 959, appendix II).

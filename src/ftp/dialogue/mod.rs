@@ -70,6 +70,9 @@ const QUEUE_LIMIT: usize = 64;
 const TRANSFER_QUEUE_LIMIT: usize = 1024;
 /// Bytes of all commands that wait; many are short, as a NOOP is.
 const QUEUE_BYTES_LIMIT: usize = 64 * 1024;
+/// Commands, and actions, for which room is kept when there are none: a session that is idle for hours
+/// shall not keep that for the most it has ever had.
+const ROOM: usize = 4;
 /// Commands that may overtake one transfer at a time. pure-ftpd takes two that it reads at once
 /// for one.
 const OVERTAKER_LIMIT: usize = 1;
@@ -140,7 +143,7 @@ enum Pending {
     Passive(PassiveRequest),
     /// The refusal of a login, kept back until [`Dialogue::handle_penalty_over`].
     Penalty(Reply),
-    Transfer(Transfer),
+    Transfer(Box<Transfer>),
 }
 
 /// The data connection that the client has been promised.
@@ -177,9 +180,9 @@ impl Dialogue {
     pub fn new(terms: Terms) -> Self {
         Self {
             actions: VecDeque::new(),
-            queue: VecDeque::new(),
+            queue: VecDeque::with_capacity(1),
             queued_bytes: 0,
-            pending: VecDeque::new(),
+            pending: VecDeque::with_capacity(1),
             link: Link::Up,
             memory: terms.resume.then(Box::default),
             protection: Protection::new(terms.security),
@@ -200,12 +203,12 @@ impl Dialogue {
         }
     }
 
-    /// A line from the client, or the news that one was too long.
-    pub fn handle_line(&mut self, line: Result<&[u8], LineTooLong>) {
+    /// A line from the client, as a command if it is one, or the news that one was too long.
+    pub fn handle_line(&mut self, line: Result<Result<Command, MalformedCommand>, LineTooLong>) {
         if self.closed {
             return;
         }
-        let queued = match line.map(Command::parse) {
+        let queued = match line {
             // The reset tells the upstream; ABOR as well would race with it, and some servers
             // answer such a pair once, others twice.
             Ok(Ok(command)) if command.verb() == Verb::Abor && self.abort_transfer() => {
@@ -215,7 +218,9 @@ impl Dialogue {
             Ok(Err(MalformedCommand::Empty)) => {
                 Queued::Reply(Reply::new(500, "Empty command line."))
             }
-            Ok(Err(error)) => Queued::Reply(Reply::new(501, &format!("Not forwarded: {error}."))),
+            Ok(Err(error)) => {
+                Queued::Reply(Reply::new(501, format_args!("Not forwarded: {error}.")))
+            }
             Err(LineTooLong) => Queued::Reply(Reply::new(500, "Command line too long.")),
         };
         let queued = match queued {
@@ -359,7 +364,13 @@ impl Dialogue {
 
     /// What to do next; nothing when all is done until the next event.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if action.is_none() {
+            self.actions.shrink_to(ROOM);
+            self.pending.shrink_to(ROOM);
+            self.queue.shrink_to(ROOM);
+        }
+        action
     }
 
     /// The timer that the session is under now.

@@ -183,11 +183,12 @@ impl Dialogue {
     /// The upstream has a port for the data connection that the client asked for.
     fn open_channel(&mut self, target: DataTarget) {
         let Some(Pending::Passive(request)) = self.pending.front() else { return };
-        let command = request.command.clone();
-        if matches!(command.verb(), Verb::Port | Verb::Eprt) {
+        let verb = request.command.verb();
+        if matches!(verb, Verb::Port | Verb::Eprt) {
+            let command = request.command.clone();
             self.promise_callback(&command, target);
-            let text = format!("{} command successful.", command.verb().as_str());
-            self.finish_passive(Reply::new(200, &text));
+            let text = format_args!("{} command successful.", verb.as_str());
+            self.finish_passive(Reply::new(200, text));
         } else {
             self.actions.push_back(Action::ReservePort(target));
         }

@@ -217,9 +217,9 @@ impl Dialogue {
         let announced = self.announced.take().map(|size| size.saturating_sub(restart));
         self.actions.push_back(Action::TransferStarted(direction));
         self.actions.push_back(Action::ToUpstream(command.to_line()));
-        self.pending.push_back(Pending::Transfer(Transfer {
+        self.pending.push_back(Pending::Transfer(Box::new(Transfer {
             verb: command.verb(),
-            path: command.argument().to_vec(),
+            path: command.into_argument(),
             direction,
             ascii: self.ascii && direction != Direction::Listing,
             data: DataState::Waiting,
@@ -232,7 +232,7 @@ impl Dialogue {
             answered: false,
             connected: false,
             nudged: false,
-        }));
+        })));
         if self.channel == Channel::Open {
             self.handle_data_opened();
         }
@@ -421,6 +421,7 @@ impl Dialogue {
             return;
         }
         let Some(Pending::Transfer(transfer)) = self.pending.pop_front() else { return };
+        let transfer = *transfer;
         let Some(mut reply) = transfer.held else { return };
         if transfer.data == DataState::Failed {
             self.drop_channel();

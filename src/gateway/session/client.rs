@@ -103,16 +103,15 @@ impl Session {
             let Some(line) = self.lines.next_line() else { return };
             self.pace.take(now);
             (self.spoke, self.commanded) = (true, true);
-            if let Ok(line) = &line
-                && let Ok(command) = Command::parse(line)
-            {
+            let line = line.map(Command::parse);
+            if let Ok(Ok(command)) = &line {
                 debug!(?command, "client");
                 // Many connections that have said USER shall not have one guess each.
                 if command.verb() == Verb::Pass && self.end_if_banned() {
                     return;
                 }
             }
-            self.dialogue.handle_line(line.as_deref().map_err(|&error| error));
+            self.dialogue.handle_line(line);
         }
     }
 }

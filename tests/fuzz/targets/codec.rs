@@ -14,7 +14,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     if let Ok(command) = Command::parse(bytes) {
         let _ = (parse_port(command.argument()), parse_eprt(command.argument()));
         if !bytes.contains(&b'\n') {
-            assert_eq!(Command::parse(&command.to_line()), Ok(command));
+            assert_eq!(Command::parse(&*command.to_line()), Ok(command));
         }
     }
 });

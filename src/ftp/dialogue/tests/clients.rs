@@ -29,7 +29,7 @@ fn begin(script: &mut Script, command: &str) -> String {
     script.line("EPSV", &["> EPSV"]);
     script.reply("229 ok (|||5001|)", &["ReservePort(5001)"]);
     script.reserved(8192, &["< 229 Entering Passive Mode (|||8192|)"]);
-    script.dialogue.handle_line(Ok(command.as_bytes()));
+    script.dialogue.handle_line(Ok(Command::parse(command)));
     script.actions();
     script.dialogue.handle_data_opened();
     script.actions().concat()
@@ -62,7 +62,7 @@ fn tls_is_begun_by_auth_and_covers_data_by_prot() {
 fn what_was_said_in_the_clear_does_not_count_in_tls() {
     for line in ["USER evil", "REST 100", "OPTS UTF8 OFF", "PASV", "HOST a", "TYPE A", "XYZZY"] {
         let mut script = Script::of(terms());
-        script.dialogue.handle_line(Ok(line.as_bytes()));
+        script.dialogue.handle_line(Ok(Command::parse(line)));
         script.actions();
         script.dialogue.handle_reply(reply("530 no"));
         script.actions();
@@ -71,7 +71,7 @@ fn what_was_said_in_the_clear_does_not_count_in_tls() {
     }
     let mut harmless = Script::of(terms());
     for line in ["FEAT", "NOOP", "HELP", "SYST"] {
-        harmless.dialogue.handle_line(Ok(line.as_bytes()));
+        harmless.dialogue.handle_line(Ok(Command::parse(line)));
         harmless.dialogue.handle_reply(reply("200 ok"));
         harmless.actions();
     }

@@ -107,6 +107,6 @@ fn a_client_that_floods_a_transfer_with_long_commands_is_left_sooner() {
     for _ in 0..16 {
         script.line(&long, &[]);
     }
-    script.dialogue.handle_line(Ok(long.as_bytes()));
+    script.dialogue.handle_line(Ok(Command::parse(long)));
     assert_eq!(script.actions().last().unwrap(), "Close(ProtocolError)");
 }

@@ -77,7 +77,7 @@ impl Script {
     }
 
     fn line(&mut self, line: &str, expected: &[&str]) {
-        self.event(|dialogue| dialogue.handle_line(Ok(line.as_bytes())), expected);
+        self.event(|dialogue| dialogue.handle_line(Ok(Command::parse(line))), expected);
     }
 
     fn reply(&mut self, text: &str, expected: &[&str]) {

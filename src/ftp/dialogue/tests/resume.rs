@@ -410,7 +410,7 @@ fn what_waits_to_be_sent_shows_no_secret() {
     let mut script = Script::new();
     script.line("USER ann", &["> USER ann"]);
     script.reply("331 password", &["< 331 password"]);
-    script.dialogue.handle_line(Ok(b"PASS sekret"));
+    script.dialogue.handle_line(Ok(Command::parse("PASS sekret")));
     let shown = format!("{:?}", script.dialogue);
     let bytes = format!("{:?}", b"sekret").trim_matches(['[', ']']).to_owned();
     assert!(!shown.contains("sekret") && !shown.contains(&bytes), "{shown}");
