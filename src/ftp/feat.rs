@@ -74,8 +74,8 @@ pub fn help(command: &Command, offer: Offer) -> Option<Reply> {
     let verb = String::from_utf8_lossy(command.argument().trim_ascii()).to_ascii_uppercase();
     let ours = ["AUTH", "CCC", "EPRT", "EPSV", "LPRT", "LPSV", "PASV", "PBSZ", "PORT", "PROT"];
     ours.contains(&verb.as_str()).then(|| match offer.syntax(&verb) {
-        Some(syntax) => Reply::new(214, &format!("Syntax: {syntax}")),
-        None => Reply::new(502, &format!("{verb} is not offered here.")),
+        Some(syntax) => Reply::new(214, format_args!("Syntax: {syntax}")),
+        None => Reply::new(502, format_args!("{verb} is not offered here.")),
     })
 }
 

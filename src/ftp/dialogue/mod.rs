@@ -365,7 +365,7 @@ impl Dialogue {
     /// What to do next; nothing when all is done until the next event.
     pub fn poll_action(&mut self) -> Option<Action> {
         let action = self.actions.pop_front();
-        if action.is_none() {
+        if action.is_none() && self.pending.is_empty() && self.queue.is_empty() {
             self.actions.shrink_to(ROOM);
             self.pending.shrink_to(ROOM);
             self.queue.shrink_to(ROOM);
