@@ -34,6 +34,8 @@ pub(crate) const SINK: Ipv4Addr = Ipv4Addr::new(198, 18, 9, 1);
 pub(crate) const VSFTPD: Ipv4Addr = Ipv4Addr::new(198, 18, 9, 2);
 pub(crate) const VSFTPD_TLS: Ipv4Addr = Ipv4Addr::new(198, 18, 9, 3);
 const SERVERS: &str = "198.18.9.0/24";
+/// Of peers, each of which has one.
+const PROXIES: &str = "198.18.0.128/25";
 /// Of VPCs (Amazon EC2 User Guide, "Network MTU").
 const MTU: &str = "9001";
 
@@ -110,12 +112,14 @@ impl Machines {
             }
         }
         // Every address of these nets is its own.
-        ip(Place::Proxy, &["route", "add", "local", "198.18.0.128/25", "dev", "lo"]);
+        ip(Place::Proxy, &["route", "add", "local", PROXIES, "dev", "lo"]);
         ip(Place::Upstream, &["route", "add", "local", SERVERS, "dev", "lo"]);
         for (place, wire) in [(Place::Proxy, 1), (Place::Client, 2), (Place::Router, 4)] {
             ip(place, &["route", "add", SERVERS, "via", &format!("198.18.{wire}.2")]);
         }
+        // The router shows the client's address, mod_proxy the one that it listens at.
         ip(Place::Upstream, &["route", "add", "198.18.3.0/24", "via", "198.18.4.1"]);
+        ip(Place::Upstream, &["route", "add", PROXIES, "via", "198.18.1.1"]);
         namespace::enter(&Place::Client.namespace());
         machines
     }

@@ -21,10 +21,10 @@ use crate::wire::LINES;
 /// All of them, and what they need.
 pub(crate) struct Servers {
     pub(crate) authority: Authority,
-    /// What vsftpd serves: files whose names are their sizes.
-    root: TempDir,
     _sink: Process,
     _vsftpd: Server,
+    /// What vsftpd serves: files whose names are their sizes. Logs, too: the last to go.
+    root: TempDir,
 }
 
 impl Servers {
@@ -44,7 +44,7 @@ impl Servers {
         });
         let authority = Authority::new();
         let vsftpd = vsftpd(VSFTPD, &root, None);
-        Self { authority, root, _sink: sink, _vsftpd: vsftpd }
+        Self { authority, _sink: sink, _vsftpd: vsftpd, root }
     }
 
     /// The file of that many bytes.

@@ -33,6 +33,7 @@ pub(crate) enum Kind {
     HaproxyTuned,
     Nginx,
     /// With buffers of 256 KiB.
+    #[value(name = "nginx-256k")]
     Nginx256k,
     /// ProFTPD's, as a reverse proxy.
     ModProxy,
