@@ -75,13 +75,8 @@ const QUICK: Scale = Scale {
     settle: Duration::from_secs(3),
 };
 /// What comes before the first round.
-const WARM_UP: Scale = Scale {
-    bulk: 32 * MIB,
-    time: Duration::from_millis(50),
-    noops: 100,
-    // The one file that there is for it.
-    ..QUICK
-};
+const WARM_UP: Scale =
+    Scale { bulk: 32 * MIB, time: Duration::from_millis(50), noops: 100, ..QUICK };
 
 /// Compares ftpgate with what else one could put in front of an FTP server.
 #[derive(Debug, Parser)]

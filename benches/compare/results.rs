@@ -10,24 +10,38 @@ pub(crate) struct Figure {
     pub(crate) name: &'static str,
     /// Whether more of it is better.
     pub(crate) more: bool,
+    /// Whether it is one measured value less another, which noise may leave next to nothing of.
+    difference: bool,
 }
 
-pub(crate) static THROUGHPUT: Figure = Figure { name: "GiB/s", more: true };
-pub(crate) static CPU_GIB: Figure = Figure { name: "CPU s/GiB", more: false };
-pub(crate) static MACHINE_GIB: Figure = Figure { name: "whole machine's CPU s/GiB", more: false };
-pub(crate) static FILES: Figure = Figure { name: "files/s", more: true };
-pub(crate) static CPU_FILE: Figure = Figure { name: "CPU ms/file", more: false };
-pub(crate) static SESSIONS: Figure = Figure { name: "sessions/s", more: true };
-pub(crate) static CPU_SESSION: Figure = Figure { name: "CPU ms/session", more: false };
-pub(crate) static P50: Figure = Figure { name: "p50 us", more: false };
-pub(crate) static P99: Figure = Figure { name: "p99 us", more: false };
-pub(crate) static ADDED_P50: Figure = Figure { name: "added p50 us", more: false };
-pub(crate) static ADDED_P99: Figure = Figure { name: "added p99 us", more: false };
-pub(crate) static CROWD: Figure = Figure { name: "idle sessions", more: true };
-pub(crate) static MEMORY_SESSION: Figure = Figure { name: "KiB/idle session", more: false };
-pub(crate) static START: Figure = Figure { name: "MiB at the start", more: false };
-pub(crate) static LEFT: Figure = Figure { name: "left after all ended, of the start", more: false };
-pub(crate) static TRANSLATED: Figure = Figure { name: "line ends translated", more: true };
+const fn more(name: &'static str) -> Figure {
+    Figure { name, more: true, difference: false }
+}
+
+const fn less(name: &'static str) -> Figure {
+    Figure { name, more: false, difference: false }
+}
+
+const fn added(name: &'static str) -> Figure {
+    Figure { name, more: false, difference: true }
+}
+
+pub(crate) static THROUGHPUT: Figure = more("GiB/s");
+pub(crate) static CPU_GIB: Figure = less("CPU s/GiB");
+pub(crate) static MACHINE_GIB: Figure = less("whole machine's CPU s/GiB");
+pub(crate) static FILES: Figure = more("files/s");
+pub(crate) static CPU_FILE: Figure = less("CPU ms/file");
+pub(crate) static SESSIONS: Figure = more("sessions/s");
+pub(crate) static CPU_SESSION: Figure = less("CPU ms/session");
+pub(crate) static P50: Figure = less("p50 us");
+pub(crate) static P99: Figure = less("p99 us");
+pub(crate) static ADDED_P50: Figure = added("added p50 us");
+pub(crate) static ADDED_P99: Figure = added("added p99 us");
+pub(crate) static CROWD: Figure = more("idle sessions");
+pub(crate) static MEMORY_SESSION: Figure = less("KiB/idle session");
+pub(crate) static START: Figure = less("MiB at the start");
+pub(crate) static LEFT: Figure = less("left after all ended, of the start");
+pub(crate) static TRANSLATED: Figure = more("line ends translated");
 
 /// One figure of one workload.
 #[derive(Debug)]
@@ -54,7 +68,12 @@ impl Row {
     }
 
     /// The median of one's ratio to the other in the same round: what disturbs one disturbs both.
+    /// Of differences, the ratio of their medians, if the other's says anything.
     pub(crate) fn ratio(&self, one: Kind, other: Kind) -> f64 {
+        if self.figure.difference {
+            let base = self.median(other);
+            return if base > 0.0 { self.median(one) / base } else { f64::NAN };
+        }
         let ratios = self.values(one).zip(self.values(other)).map(|(one, other)| one / other);
         median(ratios.filter(|ratio| ratio.is_finite()))
     }
