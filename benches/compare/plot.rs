@@ -9,7 +9,7 @@ use crate::results::{
     THROUGHPUT,
 };
 
-/// A pixel is about a fourteenth of a line's height.
+/// In pixels, as all that follow.
 const BAR: usize = 18;
 const TITLE: usize = 34;
 const NAMES: usize = 110;

@@ -98,7 +98,8 @@ async fn session(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
         if lines.read_line(&mut line).await? == 0 {
             return Ok(());
         }
-        let (verb, argument) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
+        let command = line.trim_end();
+        let (verb, argument) = command.split_once(' ').unwrap_or((command, ""));
         let reply = match verb.to_ascii_uppercase().as_str() {
             "USER" => "331 Password".into(),
             "PASS" => "230 Logged in".into(),
