@@ -45,7 +45,7 @@ fn run_one(peer: &Peer, scale: &Scale, runtime: &Runtime) -> Result<(Values, Opt
     // Pages of code that any session needs are there from now on.
     wait(runtime, async { Session::login(peer.address).await?.quit().await })?;
     let start = memory(peer);
-    let idle = wait(runtime, load::crowd(peer.address, crowd))?;
+    let idle = wait(runtime, load::crowd(peer.address, crowd, peer.logins()))?;
     let full = memory(peer);
     let mut values = files(peer, active, Direction::Up, SMALL, scale.time, runtime)?;
     values.push((&CROWD, crowd as f64));

@@ -14,8 +14,8 @@ use crate::wire::{CRLF_LINES, LINES, discard, line_ends, send};
 
 /// The name that anyone may have at every upstream here.
 pub(crate) const USER: &str = "anonymous";
-/// How many clients log in at the same time.
-const LOGINS: usize = 64;
+/// How many clients QUIT at the same time.
+const QUITS: usize = 64;
 
 /// Which way files go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,11 +211,11 @@ pub(crate) async fn noops(it: &mut Session, count: usize) -> Result<Vec<Duration
     Ok(took)
 }
 
-/// That many sessions that have logged in and set binary type, at most [`LOGINS`] at a time.
-pub(crate) async fn crowd(to: SocketAddr, count: usize) -> Result<Vec<Session>> {
-    let workers = (0..count.min(LOGINS)).map(|worker| async move {
+/// That many sessions that have logged in and set binary type, at most `at_once` at a time.
+pub(crate) async fn crowd(to: SocketAddr, count: usize, at_once: usize) -> Result<Vec<Session>> {
+    let workers = (0..count.min(at_once)).map(|worker| async move {
         let mut sessions = Vec::new();
-        for _ in (worker..count).step_by(LOGINS) {
+        for _ in (worker..count).step_by(at_once) {
             let mut session = Session::login(to).await?;
             session.command("TYPE I", 200).await?;
             sessions.push(session);
@@ -228,7 +228,7 @@ pub(crate) async fn crowd(to: SocketAddr, count: usize) -> Result<Vec<Session>> 
 /// Ends them all by QUIT, some at a time.
 pub(crate) async fn disperse(mut sessions: Vec<Session>) -> Result<()> {
     while !sessions.is_empty() {
-        let some = sessions.split_off(sessions.len().saturating_sub(LOGINS));
+        let some = sessions.split_off(sessions.len().saturating_sub(QUITS));
         together(some.into_iter().map(Session::quit)).await?;
     }
     Ok(())

@@ -223,7 +223,7 @@ pub(crate) fn files(
     time: Duration,
     runtime: &Runtime,
 ) -> Result<Values> {
-    let mut sessions = wait(runtime, load::crowd(peer.address, sessions))?;
+    let mut sessions = wait(runtime, load::crowd(peer.address, sessions, peer.logins()))?;
     let job = Job::Files { how, bytes, end: Instant::now() + time };
     let (count, usage) = measure(peer, || wait(runtime, load::all(&mut sessions, job)));
     let count = count?;
@@ -232,7 +232,7 @@ pub(crate) fn files(
 }
 
 fn transfer(peer: &Peer, sessions: usize, job: Job, runtime: &Runtime) -> Result<(u64, Usage)> {
-    let mut sessions = wait(runtime, load::crowd(peer.address, sessions))?;
+    let mut sessions = wait(runtime, load::crowd(peer.address, sessions, peer.logins()))?;
     let (count, usage) = measure(peer, || wait(runtime, load::all(&mut sessions, job)));
     let count = count?;
     wait(runtime, load::disperse(sessions))?;

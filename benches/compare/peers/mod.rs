@@ -145,6 +145,12 @@ impl Peer {
         Self { kind: Kind::Direct, address: server.address, runs: Some(Runs::Server(server)) }
     }
 
+    /// How many clients may log in at once. mod_proxy refuses some of more: its SQLite data base of
+    /// sessions is locked then.
+    pub(crate) fn logins(&self) -> usize {
+        if self.kind == Kind::ModProxy { 4 } else { 64 }
+    }
+
     /// Its first process, if it has any.
     pub(crate) fn process(&self) -> Option<&Process> {
         match self.runs.as_ref()? {
