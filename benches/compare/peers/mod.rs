@@ -145,10 +145,10 @@ impl Peer {
         Self { kind: Kind::Direct, address: server.address, runs: Some(Runs::Server(server)) }
     }
 
-    /// How many clients may log in at once. mod_proxy refuses some of more: its SQLite data base of
-    /// sessions is locked then.
+    /// How many clients may log in at once. mod_proxy refuses some of several: its SQLite data base of
+    /// backends is locked then.
     pub(crate) fn logins(&self) -> usize {
-        if self.kind == Kind::ModProxy { 4 } else { 64 }
+        if self.kind == Kind::ModProxy { 1 } else { 64 }
     }
 
     /// Its first process, if it has any.
