@@ -5,6 +5,7 @@
 mod session;
 
 use std::hint::black_box;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ftpgate::ftp::Command;
@@ -35,7 +36,7 @@ fn codec(criterion: &mut Criterion) {
         bencher.iter(|| {
             let reply = read(b"227 Entering Passive Mode (10,2,3,10,32,1).\r\n");
             let target = parse_227(&reply).unwrap();
-            reply_227(black_box(([198, 51, 100, 7], target.port()).into()))
+            reply_227(black_box(SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 7), target.port())))
         });
     });
     let listing = listing();

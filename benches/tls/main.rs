@@ -15,6 +15,8 @@
 
 #[path = "../common/cpu.rs"]
 mod cpu;
+#[path = "../common/figures.rs"]
+mod figures;
 mod files;
 #[path = "../../tests/it/harness/mod.rs"]
 mod harness;

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use crate::Subject;
+use crate::figures::{load, median, processor};
 use crate::transfer::{Cost, Direction, Suite};
 
 /// What the others are compared with.
@@ -118,24 +119,4 @@ impl Report {
             "cpu_seconds": each(|cost| cost.cpu.as_secs_f64()),
         })
     }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
-}
-
-/// Of the last minute, five and fifteen.
-fn load() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap();
-    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
-}
-
-fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap();
-    let models = text.lines().filter_map(|line| line.strip_prefix("model name\t: "));
-    let models: Vec<&str> = models.collect();
-    format!("{} x {}", models.len(), models.first().unwrap_or(&"unknown"))
 }

@@ -2,11 +2,16 @@
 //! packets vanish in both directions and nobody is told.
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Every namespace of these tests is called so, followed by the test process and a number.
 pub(crate) const PREFIX: &str = "ftpgate-";
@@ -54,7 +59,7 @@ impl Namespace {
             .map(|end| Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + block + end));
         // A device's name has at most 15 characters.
         let (near, far) = (format!("fg{process}n{number}"), "wire");
-        run(&["ip", "netns", "add", &name]);
+        add(&name);
         let namespace = Self { name, wire: near, ours, address: theirs, second };
         let name = &*namespace.name;
         let near = &*namespace.wire;
@@ -65,7 +70,6 @@ impl Namespace {
             namespace.run(&["ip", "address", "add", &format!("{address}/29"), "dev", far]);
         }
         namespace.run(&["ip", "link", "set", far, "up"]);
-        namespace.run(&["ip", "link", "set", "lo", "up"]);
         namespace
     }
 
@@ -107,6 +111,35 @@ impl Drop for Namespace {
         let _ = Command::new("ip").args(["link", "delete", &self.wire]).status();
         let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
     }
+}
+
+/// A new namespace with nothing but its loopback device.
+pub(crate) fn add(name: &str) {
+    run(&["ip", "netns", "add", name]);
+    run(&["ip", "-n", name, "link", "set", "lo", "up"]);
+}
+
+/// The file that stands for the namespace of that name.
+pub(crate) fn path(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
+}
+
+/// Moves this thread there for the rest of its life.
+pub(crate) fn enter(name: &str) {
+    let link = File::open(path(name)).unwrap();
+    move_into_link_name_space(link.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+}
+
+/// Does something there, in a thread of its own.
+pub(crate) fn inside<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
+    let worker = || {
+        enter(name);
+        work()
+    };
+    thread::scope(|scope| match scope.spawn(worker).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
 }
 
 /// The same command, inside the namespace of that name.

@@ -1,17 +1,13 @@
 //! Two VPCs with a peering as network namespaces: a router with a wire to every host. All addresses
 //! are the same in every lab, as none of them is outside its namespaces.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::harness::namespace::{self, Network, PREFIX, run};
 
@@ -90,17 +86,17 @@ pub(crate) struct Host {
 impl Host {
     /// Moves this thread there for the rest of its life.
     pub(crate) fn enter(&self) {
-        enter(&self.namespace);
+        namespace::enter(&self.namespace);
     }
 
     /// Does something there. A socket made there is of that network wherever it is used.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        inside(&self.namespace, work)
+        namespace::inside(&self.namespace, work)
     }
 
     /// The file that stands for its network.
     pub(crate) fn path(&self) -> PathBuf {
-        path(&self.namespace)
+        namespace::path(&self.namespace)
     }
 
     pub(crate) fn tcp(&self, port: u16) -> TcpListener {
@@ -150,8 +146,9 @@ impl LabNetwork {
         let router = format!("{prefix}-router");
         let host = |place: Place| Host { place, namespace: format!("{prefix}-{}", place.name()) };
         let mut network = Self { router, hosts: Vec::new(), etc: Vec::new() };
-        add_namespace(&network.router);
-        inside(&network.router, || fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap();
+        namespace::add(&network.router);
+        namespace::inside(&network.router, || fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
+            .unwrap();
         for place in Place::ALL {
             let host = host(place);
             network.add(&host);
@@ -171,7 +168,7 @@ impl LabNetwork {
 
     fn add(&mut self, host: &Host) {
         let (router, name, namespace) = (&*self.router, host.place.name(), &*host.namespace);
-        add_namespace(namespace);
+        namespace::add(namespace);
         let [first, second, third, _] = host.address().octets();
         let gateway = format!("{first}.{second}.{third}.1");
         let peer = ["peer", "name", "eth0", "netns", namespace];
@@ -267,29 +264,4 @@ impl Routes {
 fn both_ways(one: Place, other: Place) -> String {
     let (one, other) = (one.name(), other.name());
     format!("\"{one}\" . \"{other}\", \"{other}\" . \"{one}\"")
-}
-
-fn add_namespace(name: &str) {
-    run(&["ip", "netns", "add", name]);
-    run(&["ip", "-n", name, "link", "set", "lo", "up"]);
-}
-
-fn path(namespace: &str) -> PathBuf {
-    Path::new("/run/netns").join(namespace)
-}
-
-fn enter(namespace: &str) {
-    let link = File::open(path(namespace)).unwrap();
-    move_into_link_name_space(link.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-}
-
-fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
-    let worker = || {
-        enter(namespace);
-        work()
-    };
-    thread::scope(|scope| match scope.spawn(worker).join() {
-        Ok(done) => done,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
 }
