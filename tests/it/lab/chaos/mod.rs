@@ -28,8 +28,8 @@ use faults::{Clock, Disk, Faults, open_descriptors};
 use load::{Load, World};
 use schedule::{Planned, plan};
 
-/// What the environment does not say otherwise.
-const SEED: u64 = 20_261_128;
+/// What the environment does not say otherwise. Of this seed's first minute every kind of fault is part.
+const SEED: u64 = 130_742;
 const SECONDS: u64 = 60;
 /// The lease, short as the faults are.
 const TTL: Duration = Duration::from_secs(2);
@@ -106,7 +106,7 @@ fn whatever_breaks_nothing_is_lost_and_nothing_looks_whole_that_is_not() {
     let load = Load::start(seed, &host, World { client, authority }, Arc::clone(&checker));
     let schedule = plan(seed, lasts);
     let began = Instant::now();
-    let told = inject(&mut lab, &schedule, began, &checker);
+    let told = inject(&mut lab, &schedule, began, &checker, seed);
     load.stop();
     let elapsed = began.elapsed();
     lab.wait_until_whole();
@@ -130,7 +130,13 @@ fn whatever_breaks_nothing_is_lost_and_nothing_looks_whole_that_is_not() {
 }
 
 /// Begins and ends all faults in time, and tells of violations as soon as they are there; of how many.
-fn inject(lab: &mut Lab, schedule: &[Planned], began: Instant, checker: &Checker) -> usize {
+fn inject(
+    lab: &mut Lab,
+    schedule: &[Planned],
+    began: Instant,
+    checker: &Checker,
+    seed: u64,
+) -> usize {
     let begins = schedule.iter().map(|planned| (planned.begins, false, planned.fault));
     let ends = schedule.iter().map(|planned| (planned.ends, true, planned.fault));
     let mut events: Vec<_> = begins.chain(ends).collect();
@@ -142,7 +148,7 @@ fn inject(lab: &mut Lab, schedule: &[Planned], began: Instant, checker: &Checker
         while let Some(left) = at.checked_sub(began.elapsed()) {
             sleep(left.min(Duration::from_secs(1)));
             checker.look_again(false);
-            told = tell(checker, schedule, told, began, 0);
+            told = tell(checker, schedule, told, began, seed);
         }
         match is_end {
             false => faults.begin(fault),
