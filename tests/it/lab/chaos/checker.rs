@@ -6,7 +6,9 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
 
 use super::session::{Stop, Transcript};
 use crate::harness::{bytes, number};
@@ -17,6 +19,8 @@ pub(super) const POOL: usize = 40 << 20;
 const TEXT_POOL: usize = 2 << 20;
 /// An acknowledged file is looked at once more after so long: nothing may spoil it later.
 const LATER: Duration = Duration::from_secs(20);
+/// A clock that is further off has jumped.
+const OFF: Duration = Duration::from_secs(1800);
 /// Uploads whose names begin so were cut short by their clients.
 pub(super) const CUT: &str = "cut-";
 /// What the directory of listings holds.
@@ -55,6 +59,7 @@ pub(super) struct Checker {
     pool: Vec<u8>,
     text: Vec<u8>,
     pub(super) prepared: Vec<Prepared>,
+    began: Instant,
     state: Mutex<State>,
 }
 
@@ -79,8 +84,14 @@ impl Checker {
             .map(|line| format!("{line:08} {}\r\n", "x".repeat(number(seed ^ line as u64, 60))))
             .collect();
         let (pool, text) = (bytes(seed, POOL), text.into_bytes());
-        let mut checker =
-            Self { root: root.into(), pool, text, prepared: Vec::new(), state: Mutex::default() };
+        let mut checker = Self {
+            root: root.into(),
+            pool,
+            text,
+            prepared: Vec::new(),
+            began: Instant::now(),
+            state: Mutex::default(),
+        };
         let mut random = fastrand::Rng::with_seed(seed);
         for turn in 0..60 {
             let size = match turn {
@@ -251,18 +262,26 @@ impl Checker {
         }
     }
 
-    /// An audit log must not call an upload complete that its client has cut.
-    pub(super) fn read_audit(&self, log: &Path) -> usize {
-        let text = String::from_utf8_lossy(&fs::read(log).unwrap()).into_owned();
-        let cut = format!("\"path\":\"{CUT}");
-        let is_wrong =
-            |line: &&str| line.contains(&cut) && line.contains("\"outcome\":\"complete\"");
-        for line in text.lines().filter(is_wrong) {
-            let what =
-                format!("the audit log calls it complete, and its client has cut it: {line}");
-            self.state.lock().unwrap().violations.push(what);
+    /// An audit log must not call an upload complete that its client has cut. How many lines it has,
+    /// and how many of them a clock has timed that was off by hours.
+    pub(super) fn read_audit(&self, log: &Path) -> (usize, usize) {
+        let text = fs::read_to_string(log).unwrap();
+        let (mut lines, mut off) = (0, 0);
+        for line in text.lines() {
+            // Where the disk was full a line may have stopped short.
+            let Ok(record) = serde_json::from_str::<Value>(line) else { continue };
+            let word = |key: &str| record[key].as_str().unwrap_or_default();
+            if word("path").starts_with(CUT) && word("outcome") == "complete" {
+                let what = format!("complete in the audit log, and cut by its client: {line}");
+                self.state.lock().unwrap().violations.push(what);
+            }
+            lines += 1;
+            let time = humantime::parse_rfc3339(word("time")).unwrap();
+            let apart =
+                SystemTime::now().duration_since(time).unwrap_or_else(|ahead| ahead.duration());
+            off += usize::from(apart > self.began.elapsed() + OFF);
         }
-        text.lines().count()
+        (lines, off)
     }
 
     /// What was violated, each with its transcript.

@@ -116,17 +116,16 @@ fn whatever_breaks_nothing_is_lost_and_nothing_looks_whole_that_is_not() {
     }
     expect_one_holder_at_a_time(&lab);
     checker.look_again(true);
-    let audited: usize = disks.iter().map(|disk| checker.read_audit(&disk.log())).sum();
+    let audited = disks.iter().map(|disk| checker.read_audit(&disk.log()));
+    let audited = audited.fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1));
     report(seed, &schedule, &checker, elapsed, audited);
     // Those that came to light only now.
     tell(&checker, &schedule, told, began, seed);
+    // The gateways' logs tell more.
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/chaos");
+    Place::GATEWAYS.iter().for_each(|place| keep_logs(lab.node(*place).directory(), &kept));
     let violations = checker.violations().len();
-    if violations > 0 {
-        // The gateways' logs tell more.
-        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/chaos-{seed}"));
-        Place::GATEWAYS.iter().for_each(|place| keep_logs(lab.node(*place).directory(), &kept));
-    }
-    assert_eq!(violations, 0, "seed {seed}");
+    assert_eq!(violations, 0, "seed {seed}; the gateways' logs are in {}", kept.display());
 }
 
 /// Begins and ends all faults in time, and tells of violations as soon as they are there; of how many.
@@ -202,7 +201,13 @@ fn expect_one_holder_at_a_time(lab: &Lab) {
     }
 }
 
-fn report(seed: u64, schedule: &[Planned], checker: &Checker, elapsed: Duration, audited: usize) {
+fn report(
+    seed: u64,
+    schedule: &[Planned],
+    checker: &Checker,
+    elapsed: Duration,
+    audited: (usize, usize),
+) {
     let mut kinds = BTreeMap::<&str, usize>::new();
     for planned in schedule {
         *kinds.entry(planned.fault.name()).or_default() += 1;
@@ -219,16 +224,19 @@ fn report(seed: u64, schedule: &[Planned], checker: &Checker, elapsed: Duration,
     record!(
         "chaos, seed {seed}: {} faults in {:.0} s: {}\n{}\
          transfers: {complete} complete, {abandoned} abandoned by their clients, {failed} failed, none of \
-         those whole to anybody; {refused} times nothing began; {:.1} GiB; {audited} lines in the audit logs; \
-         {violations} violations",
+         those whole to anybody; {refused} times nothing began; {:.1} GiB; {} lines in the audit logs, \
+         {} of them under a wrong clock; {violations} violations",
         schedule.len(),
         elapsed.as_secs_f64(),
         kinds.join(", "),
         checker.report(),
         checker.bytes() as f64 / f64::from(1 << 30),
+        audited.0,
+        audited.1,
     );
 }
 
+/// Copies what a gateway's processes have logged.
 fn keep_logs(directory: &Path, kept: &Path) {
     std::fs::create_dir_all(kept).unwrap();
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
@@ -238,5 +246,4 @@ fn keep_logs(directory: &Path, kept: &Path) {
             std::fs::copy(entry.path(), kept.join(format!("{of}.{name}"))).unwrap();
         }
     }
-    println!("the gateways' logs are in {}", kept.display());
 }

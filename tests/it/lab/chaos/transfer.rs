@@ -390,8 +390,8 @@ impl Session {
             return Err(Stop::Refused);
         }
         let ended = self.send("ABOR").and_then(|()| {
-            // Whatever is on its way still comes, or a reset.
-            let end = take(&mut data, &mut found, Read::Fast, usize::MAX);
+            // Whatever is on its way still comes, or a reset, which is told once.
+            let end = end.and_then(|_| take(&mut data, &mut found, Read::Fast, usize::MAX));
             checker.downloaded(expected, &found, matches!(end, Ok(true)), false)?;
             let verdict = self.verdict()?;
             if verdict.code == 421 { Err(Stop::Refused) } else { self.verdict().map(|_| ()) }
