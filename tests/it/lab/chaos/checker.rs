@@ -268,6 +268,10 @@ impl Checker {
         let text = fs::read_to_string(log).unwrap();
         let (mut lines, mut off) = (0, 0);
         for line in text.lines() {
+            if line.matches("{\"time\"").count() > 1 {
+                let what = format!("two lines of the audit log are one: {line}");
+                self.state.lock().unwrap().violations.push(what);
+            }
             // Where the disk was full a line may have stopped short.
             let Ok(record) = serde_json::from_str::<Value>(line) else { continue };
             let word = |key: &str| record[key].as_str().unwrap_or_default();
