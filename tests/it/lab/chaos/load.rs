@@ -15,7 +15,7 @@ use crate::harness::certificates::Authority;
 use crate::harness::ftps::Tls;
 
 /// Clients at the same time.
-const CLIENTS: usize = 64;
+const CLIENTS: usize = 96;
 /// Transfers of all of them together.
 const PER_SECOND: usize = 42;
 /// One stops reading for this long, which is more than `timeouts.data_idle`.
@@ -193,7 +193,11 @@ impl<'a> Visitor<'a> {
                 let text = self.random.usize(..5) == 0;
                 let size = self.size(text);
                 let content = self.checker.content(&mut self.random, size, text);
-                let pace = if self.random.usize(..25) == 0 { Pace::Bytewise } else { Pace::Full };
+                let pace = match self.random.usize(..25) {
+                    0 => Pace::Bytewise,
+                    1..6 => Pace::Slowly,
+                    _ => Pace::Full,
+                };
                 let name = self.name("up-");
                 let ended = session.upload(self.checker, &name, &content, pace);
                 self.keep_if_broken(&ended, name, content);
@@ -221,8 +225,8 @@ impl<'a> Visitor<'a> {
                 };
                 let read = match self.random.usize(..60) {
                     0 | 1 => Read::Bytewise,
-                    2..5 => Read::Slowly,
-                    5 if file >= 55 => Read::Sulking(SULK),
+                    2..12 => Read::Slowly,
+                    12..20 if file >= 55 => Read::Sulking(SULK),
                     _ => Read::Fast,
                 };
                 session.download(self.checker, file, from, read)

@@ -16,7 +16,7 @@ use crate::harness::ftp::{Reply, Wire};
 const BYTEWISE: usize = 1500;
 /// Bytes read or written at once.
 const CHUNK: usize = 64 << 10;
-/// What a slow reader reads at once, how long it then rests, and how often it does so.
+/// What slow ones read or write at once, how long they then rest, and how often they do so.
 const SIP: usize = 4 << 10;
 const REST: Duration = Duration::from_millis(30);
 const SIPS: usize = 60;
@@ -27,6 +27,7 @@ pub(super) enum Pace {
     Full,
     /// The first bytes one at a time.
     Bytewise,
+    Slowly,
 }
 
 /// How a download is read.
@@ -408,10 +409,17 @@ impl Session {
 
 /// Writes everything.
 fn write(data: &mut Line, bytes: &[u8], pace: Pace) -> io::Result<()> {
-    let slow = if pace == Pace::Bytewise { BYTEWISE.min(bytes.len()) } else { 0 };
-    for byte in bytes[..slow].chunks(1) {
-        data.write_all(byte)?;
+    let (slow, piece, rest) = match pace {
+        Pace::Full => (0, 1, Duration::ZERO),
+        Pace::Bytewise => (BYTEWISE, 1, Duration::ZERO),
+        // Also short files take their time.
+        Pace::Slowly => (SIPS * SIP, SIP.min(bytes.len() / SIPS + 1), REST),
+    };
+    let slow = slow.min(bytes.len());
+    for piece in bytes[..slow].chunks(piece) {
+        data.write_all(piece)?;
         data.flush()?;
+        sleep(rest);
     }
     bytes[slow..].chunks(CHUNK).try_for_each(|chunk| data.write_all(chunk))?;
     data.flush()
