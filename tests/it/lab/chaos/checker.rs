@@ -222,8 +222,10 @@ impl Checker {
         if clean && !is_whole {
             return wrong("a clean end of a download that is not whole");
         }
+        // A 226 alone proves nothing to a client whose data connection was reset: what the gateway has
+        // given to the kernel may be lost on the way to it.
         if answered && !is_whole {
-            return wrong("226 for a download that is not whole");
+            self.count("226 behind a reset", Outcome::Failed);
         }
         self.state.lock().unwrap().bytes += found.len() as u64;
         Ok(is_whole && clean && answered)

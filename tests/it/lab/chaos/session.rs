@@ -13,9 +13,10 @@ use crate::harness::ftp::{Ftp, Reply, Wire};
 use crate::harness::ftps::{Secure, Tls};
 use crate::harness::servers::PASSWORD;
 
-/// Longer than any time-out of a gateway, and all of them that can follow each other in one wait.
-/// Whoever is silent for so long hangs.
-pub(super) const WATCHDOG: Duration = Duration::from_secs(45);
+/// Longer than any time-out of a gateway and all of them that can follow each other in one wait, and
+/// than what TCP adds: a reply that cut after cut meets is sent again 26, 51, 102 seconds later. Whoever
+/// is silent for so long hangs.
+pub(super) const WATCHDOG: Duration = Duration::from_secs(120);
 /// How long a connect may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// A peer that is gone without a word is found out after three of these.

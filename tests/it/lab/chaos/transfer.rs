@@ -427,8 +427,8 @@ fn write(data: &mut Line, bytes: &[u8], pace: Pace) -> io::Result<()> {
 
 /// Reads up to so many bytes. True if it came to a clean end: FIN, or with TLS close_notify.
 fn take(data: &mut Line, found: &mut Vec<u8>, read: Read, most: usize) -> io::Result<bool> {
-    let most_at_once = if matches!(read, Read::Fast | Read::Bytewise) { CHUNK } else { SIP };
-    if most_at_once == SIP {
+    let is_slow = matches!(read, Read::Slowly | Read::Sulking(_));
+    if is_slow {
         SockRef::from(data.socket()).set_recv_buffer_size(SIP)?;
     }
     let mut buffer = vec![0; CHUNK];
@@ -436,7 +436,7 @@ fn take(data: &mut Line, found: &mut Vec<u8>, read: Read, most: usize) -> io::Re
     while found.len() < most {
         let limit = match read {
             Read::Bytewise if found.len() < BYTEWISE => 1,
-            Read::Slowly if reads < SIPS => SIP,
+            Read::Slowly | Read::Sulking(_) if reads < SIPS => SIP,
             _ => CHUNK,
         };
         let limit = limit.min(most - found.len());
@@ -447,6 +447,10 @@ fn take(data: &mut Line, found: &mut Vec<u8>, read: Read, most: usize) -> io::Re
             Err(error) => return Err(error),
         }
         reads += 1;
+        if reads == SIPS && is_slow {
+            // So small a buffer would make it slow for good.
+            SockRef::from(data.socket()).set_recv_buffer_size(CHUNK * 4)?;
+        }
         match read {
             Read::Slowly if reads < SIPS => sleep(REST),
             Read::Sulking(time) if reads == 1 => sleep(time),
