@@ -2,7 +2,7 @@
 //! early. A relay that does so stands before a good one, and behind it.
 
 use std::io::{BufRead, BufReader, Read as _, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -133,7 +133,8 @@ impl Way {
 
 fn client(to: SocketAddr) -> Session {
     let manner = Manner { tls: None, active: false, extended: true };
-    let opened = Session::open(to, manner, Transcript::new(Instant::now()));
+    let opened =
+        Session::open(Ipv4Addr::LOCALHOST.into(), to, manner, Transcript::new(Instant::now()));
     opened.unwrap_or_else(|(stop, transcript)| panic!("{stop:?}\n{transcript}"))
 }
 

@@ -16,6 +16,8 @@ use crate::harness::ftps::Tls;
 
 /// Clients at the same time.
 const CLIENTS: usize = 96;
+/// Addresses that they come from.
+const ADDRESSES: usize = 16;
 /// Transfers of all of them together.
 const PER_SECOND: usize = 42;
 /// One stops reading for this long, which is more than `timeouts.data_idle`.
@@ -25,6 +27,11 @@ const SULK: Duration = Duration::from_secs(8);
 pub(super) struct Load {
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The address of a client.
+fn from(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 1, 2, 100 + (number % ADDRESSES) as u8)
 }
 
 /// Whom clients go to, and what they trust.
@@ -64,6 +71,10 @@ struct Visitor<'a> {
 impl Load {
     pub(super) fn start(seed: u64, host: &Host, world: World, checker: Arc<Checker>) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
+        for number in 0..ADDRESSES {
+            let address = format!("{}/24", from(number));
+            host.run(&["ip", "address", "add", &address, "dev", "eth0"]);
+        }
         let (host, end) = (host.clone(), Arc::clone(&ended));
         let thread = thread::spawn(move || {
             host.enter();
@@ -157,8 +168,8 @@ impl<'a> Visitor<'a> {
             self.checker.count("session: no address", Outcome::Refused);
             return None;
         };
-        let tls = private.then(|| self.world.tls(to));
-        match Session::open((to, 21).into(), Manner { tls, active, extended }, transcript) {
+        let manner = Manner { tls: private.then(|| self.world.tls(to)), active, extended };
+        match Session::open(from(self.number).into(), (to, 21).into(), manner, transcript) {
             Ok(session) => Some(session),
             Err((stop, transcript)) => {
                 self.checker.ended("session", &stop, false, &transcript);

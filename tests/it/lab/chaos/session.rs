@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use super::super::client::pasv_address;
 use crate::harness::ftp::{Ftp, Reply, Wire};
@@ -148,11 +148,12 @@ pub(super) struct Session {
 impl Session {
     /// Connects and logs in.
     pub(super) fn open(
+        from: IpAddr,
         to: SocketAddr,
         manner: Manner,
         mut transcript: Transcript,
     ) -> Result<Self, (Stop, Transcript)> {
-        let stream = match connect(to) {
+        let stream = match connect(from, to) {
             Ok(stream) => stream,
             Err(error) => {
                 transcript.add(format!("no connection to {to}: {error}"));
@@ -265,7 +266,7 @@ impl Session {
         if to.ip() != peer.ip() {
             return Err(Stop::Wrong(format!("another host in the reply: {to}")));
         }
-        connect(to).map(Door::There).map_err(|error| self.stopped(error))
+        connect(local.ip(), to).map(Door::There).map_err(|error| self.stopped(error))
     }
 
     /// The data connection, after its 150.
@@ -309,8 +310,13 @@ impl Session {
     }
 }
 
-fn connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&to, CONNECT_LIMIT)?;
+fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    // The port is chosen at connect, when four numbers decide whether it is free.
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    socket.connect_timeout(&to.into(), CONNECT_LIMIT)?;
+    let stream = socket.into();
     prepare(&stream)?;
     Ok(stream)
 }
