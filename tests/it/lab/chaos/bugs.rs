@@ -155,7 +155,7 @@ fn kill_in_mid_download(conduct: Conduct) -> Vec<String> {
         server.sigkill();
         let _ = download.join().unwrap();
     });
-    println!("{conduct:?}\n{}{}", client.transcript, checker.report());
+    eprintln!("{conduct:?}\n{}{}", client.transcript, checker.report());
     assert_eq!(checker.total(Outcome::Complete), 0);
     checker.violations()
 }
@@ -171,7 +171,7 @@ fn cut_in_mid_upload(conduct: Conduct) -> Vec<String> {
     let mut client = client(gateway.address);
     let content = checker.content(&mut fastrand::Rng::with_seed(1), 3 * PART, false);
     let _ = client.upload(&checker, "up", &content, Pace::Full);
-    println!("{conduct:?}\n{}{}", client.transcript, checker.report());
+    eprintln!("{conduct:?}\n{}{}", client.transcript, checker.report());
     assert_eq!(checker.total(Outcome::Complete), 0);
     checker.violations()
 }

@@ -165,13 +165,13 @@ fn tell(checker: &Checker, schedule: &[Planned], told: usize, began: Instant, se
     let violations = checker.violations();
     for violation in &violations[told..] {
         let now = began.elapsed();
-        println!("--- violation (seed {seed}), at {:.3} s: {violation}", now.as_secs_f64());
+        eprintln!("--- violation (seed {seed}), at {:.3} s: {violation}", now.as_secs_f64());
         let before = schedule
             .iter()
             .filter(|planned| planned.begins <= now && now.saturating_sub(planned.ends) < BEFORE);
         for Planned { fault, begins, ends } in before {
             let (begins, ends) = (begins.as_secs_f64(), ends.as_secs_f64());
-            println!("    {begins:9.3} to {ends:9.3} {fault:?}");
+            eprintln!("    {begins:9.3} to {ends:9.3} {fault:?}");
         }
     }
     violations.len()
