@@ -10,8 +10,9 @@ use std::thread;
 use std::time::Instant;
 
 use super::checker::{Checker, Outcome, POOL};
+use super::pace::{Pace, Read};
 use super::session::{Manner, Session, Transcript};
-use super::transfer::{Pace, Read};
+
 use crate::harness::ftp::{fin, reset};
 use crate::harness::gateway::Gateway;
 use crate::harness::servers::{Kind, Server};

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use super::super::client::Client;
 use super::super::network::{Host, Place};
 use super::checker::{CUT, Checker, Content, Outcome};
+use super::pace::{Pace, Read};
 use super::session::{Manner, Session, Stop, Transcript};
-use super::transfer::{Cut, Pace, Read};
+use super::transfer::Cut;
 use crate::harness::certificates::Authority;
 use crate::harness::ftps::Tls;
 

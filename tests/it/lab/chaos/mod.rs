@@ -8,6 +8,7 @@ mod bugs;
 mod checker;
 mod faults;
 mod load;
+mod pace;
 mod schedule;
 mod session;
 mod transfer;
