@@ -81,7 +81,7 @@ impl AuditLog {
     /// failures are logged and counted.
     pub fn open(config: &config::Audit, metrics: Metrics) -> io::Result<(Self, AuditWriter)> {
         let target = match &config.path {
-            Some(path) => Target::File { path: path.clone(), file: open(path)?, doubtful: true },
+            Some(path) => Target::File { path: path.clone(), file: open(path)? },
             None => Target::Stdout,
         };
         let (sender, receiver) = sync_channel(QUEUE);
@@ -121,12 +121,7 @@ impl AuditWriter {
 }
 
 enum Target {
-    File {
-        path: PathBuf,
-        file: File,
-        /// Its end may be a line that a full disk has cut short: of this process, or of one before.
-        doubtful: bool,
-    },
+    File { path: PathBuf, file: File },
     Stdout,
 }
 
@@ -166,21 +161,18 @@ fn write_lines(
 }
 
 impl Target {
-    /// Writes one whole line, and never behind a part of another.
+    /// Writes one whole line, and not behind a part of another that a full disk has cut short: one of
+    /// this process, of one before, or of an older one that still finishes its sessions.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         match self {
-            Self::File { path, file, doubtful } => {
+            Self::File { path, file } => {
                 if was_moved(path, file) {
                     *file = open(path)?;
-                    *doubtful = true;
                 }
-                if *doubtful && is_torn(path) {
+                if is_torn(path) {
                     file.write_all(b"\n")?;
                 }
-                *doubtful = true;
-                file.write_all(line)?;
-                *doubtful = false;
-                Ok(())
+                file.write_all(line)
             }
             Self::Stdout => io::stdout().lock().write_all(line),
         }
