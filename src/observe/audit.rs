@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -161,12 +161,16 @@ fn write_lines(
 }
 
 impl Target {
-    /// Writes one whole line.
+    /// Writes one whole line, and not behind a part of another that a full disk has cut short: one of
+    /// this process, of one before, or of an older one that still finishes its sessions.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         match self {
             Self::File { path, file } => {
                 if was_moved(path, file) {
                     *file = open(path)?;
+                }
+                if is_torn(path) {
+                    file.write_all(b"\n")?;
                 }
                 file.write_all(line)
             }
@@ -179,6 +183,17 @@ impl Target {
 fn was_moved(path: &Path, file: &File) -> bool {
     let Ok(ours) = file.metadata() else { return true };
     path.metadata().map_or(true, |there| (there.dev(), there.ino()) != (ours.dev(), ours.ino()))
+}
+
+/// Whether a file ends within a line; what is no file, such as a pipe, does not.
+fn is_torn(path: &Path) -> bool {
+    let last = || -> io::Result<u8> {
+        let mut byte = [0];
+        let size = path.metadata()?.len();
+        File::open(path)?.read_exact_at(&mut byte, size.saturating_sub(1))?;
+        Ok(byte[0])
+    };
+    path.is_file() && last().is_ok_and(|byte| byte != b'\n')
 }
 
 /// One JSON object. serde escapes what JSON demands, [`one_line`] what terminals and log readers
@@ -320,6 +335,22 @@ mod tests {
         let told: serde_json::Value = serde_json::from_str(&json_line(&hostile)).unwrap();
         assert_eq!(told["path"], name, "nothing is lost");
         assert_eq!(xferlog_line(&hostile).split(' ').count(), 18);
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_has_cut_short_swallows_none_of_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        std::fs::write(&path, "{\"time\":\"2026-11").unwrap();
+        let config = config::Audit { path: Some(path.clone()), format: AuditFormat::Json };
+        for name in ["first", "second"] {
+            let (log, writer) = AuditLog::open(&config, Metrics::new().unwrap()).unwrap();
+            log.record(record(name));
+            writer.finish();
+        }
+        let lines: String = ["first", "second"].map(|name| json_line(&record(name))).concat();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, format!("{{\"time\":\"2026-11\n{lines}"));
     }
 
     #[test]

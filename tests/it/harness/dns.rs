@@ -36,6 +36,10 @@ pub(crate) enum Failure {
     ServFail,
     /// No answer at all.
     Silent,
+    /// The right answer, so much later.
+    Late(Duration),
+    /// This address for every name, for a second.
+    Elsewhere(IpAddr),
 }
 
 #[derive(Debug, Default)]
@@ -107,16 +111,25 @@ impl Dns {
 struct Handler(Arc<Mutex<Zone>>);
 
 impl Handler {
+    fn failure(&self) -> Option<Failure> {
+        self.0.lock().unwrap().failure
+    }
+
     /// The answer, or how it fails.
     fn answer(&self, name: &str, kind: RecordType) -> Result<Vec<Record>, Failure> {
         let mut zone = self.0.lock().unwrap();
         if kind == RecordType::A {
             zone.asked.push(name.to_owned());
         }
-        if let Some(failure) = zone.failure {
-            return Err(failure);
-        }
-        let (addresses, ttl) = zone.records.get(name).ok_or(Failure::NxDomain)?;
+        let elsewhere;
+        let (addresses, ttl) = match zone.failure {
+            Some(Failure::Elsewhere(address)) => {
+                elsewhere = (vec![address], 1);
+                &elsewhere
+            }
+            None | Some(Failure::Late(_)) => zone.records.get(name).ok_or(Failure::NxDomain)?,
+            Some(failure) => return Err(failure),
+        };
         let owner = Name::from_ascii(format!("{name}.")).unwrap();
         let record = |address: &IpAddr| match (address, kind) {
             (IpAddr::V4(ip), RecordType::A) => Some(RData::A(A(*ip))),
@@ -139,6 +152,9 @@ impl RequestHandler for Handler {
         let name = asked.name().to_string().trim_end_matches('.').to_owned();
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.authoritative = true;
+        if let Some(Failure::Late(time)) = self.failure() {
+            tokio::time::sleep(time).await;
+        }
         let records = match self.answer(&name, asked.query_type()) {
             Err(Failure::Silent) => {
                 return ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() });
@@ -151,7 +167,7 @@ impl RequestHandler for Handler {
                 metadata.response_code = ResponseCode::NXDomain;
                 Vec::new()
             }
-            Err(Failure::Empty) => Vec::new(),
+            Err(Failure::Empty | Failure::Late(_) | Failure::Elsewhere(_)) => Vec::new(),
             Ok(records) => records,
         };
         let message = MessageResponseBuilder::from_message_request(request).build(

@@ -59,12 +59,12 @@ impl Ftp {
 
     /// Connects to whoever may not say 220.
     pub(crate) fn knock(to: SocketAddr) -> Self {
-        Self { stream: BufReader::new(connect(to, None).unwrap()) }
+        Self::upon(connect(to, None).unwrap())
     }
 
     /// The same from a chosen address.
     pub(crate) fn knock_from(local: IpAddr, to: SocketAddr) -> Self {
-        Self { stream: BufReader::new(connect(to, Some(local)).unwrap()) }
+        Self::upon(connect(to, Some(local)).unwrap())
     }
 
     /// Connects from a chosen address and reads the banner.
@@ -120,10 +120,25 @@ impl Ftp {
 }
 
 impl<S: Wire> Ftp<S> {
+    /// Over a connection whose banner may be still to come, or long read.
+    pub(crate) fn upon(stream: S) -> Self {
+        Self { stream: BufReader::new(stream) }
+    }
+
+    /// The connection, without what was read ahead of it.
+    pub(crate) fn into_inner(self) -> S {
+        self.stream.into_inner()
+    }
+
+    /// What a line is sent over.
+    pub(crate) fn wire(&mut self) -> &mut S {
+        self.stream.get_mut()
+    }
+
     /// Over a connection that is there already; reads the banner.
     #[track_caller]
     pub(crate) fn over(stream: S) -> Self {
-        let mut ftp = Self { stream: BufReader::new(stream) };
+        let mut ftp = Self::upon(stream);
         ftp.reply().expect(&[220]);
         ftp
     }

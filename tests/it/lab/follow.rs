@@ -50,7 +50,7 @@ impl Drop for Repeated {
 /// The resolver at 10.2.0.2, port 53, which knows the records of one zone in moto.
 pub(crate) struct Resolver {
     _repeated: Repeated,
-    _dns: Arc<Dns>,
+    pub(crate) dns: Arc<Dns>,
 }
 
 /// What health checks are about, by ID. moto forgets the alarm of a health check, hence here.
@@ -72,7 +72,7 @@ impl Resolver {
             let is_healthy = |check: &str| cloudwatch.is_healthy(&checks[check]);
             answering.replace(resolve(&sets, is_healthy));
         });
-        Self { _repeated: repeated, _dns: dns }
+        Self { _repeated: repeated, dns }
     }
 }
 

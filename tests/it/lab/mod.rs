@@ -3,6 +3,7 @@
 //!
 //! The gateways' configuration and environment are in [`node`], the addresses in [`network`].
 
+mod chaos;
 mod client;
 mod cloudwatch;
 mod dns_mode;
@@ -27,6 +28,7 @@ mod turn;
 mod watching;
 
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +39,7 @@ use tempfile::TempDir;
 use client::Client;
 use cloudwatch::CloudWatch;
 use follow::{HealthChecks, Resolver, Router};
+use moto::RecordSet;
 use network::{Host, LabNetwork, Place};
 use node::Node;
 use s3::S3;
@@ -89,15 +92,31 @@ pub(crate) enum Mode {
 pub(crate) struct Lab {
     nodes: [Node; 2],
     pub(crate) client: Arc<Client>,
-    _resolver: Resolver,
+    pub(crate) resolver: Resolver,
     _router: Option<Router>,
     pub(crate) s3: S3,
     pub(crate) cloudwatch: CloudWatch,
-    _endpoints: [Server; 2],
+    endpoints: [Option<Server>; 2],
     _moto: Moto,
     pub(crate) network: LabNetwork,
-    _directory: TempDir,
+    directory: TempDir,
     _turn: Turn,
+}
+
+/// What a lab has that others do not.
+pub(crate) struct Setup<'a> {
+    /// The ports that an endpoint announces.
+    pub(crate) passive: &'a str,
+    /// A gateway's configuration from the usual one, given its directory.
+    pub(crate) edit: &'a dyn Fn(&Path, String) -> String,
+    /// What is in a gateway's environment besides, given its directory.
+    pub(crate) environment: &'a dyn Fn(&Path) -> Vec<(String, String)>,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self { passive: "8192-8200", edit: &|_, text| text, environment: &|_| Vec::new() }
+    }
 }
 
 impl Lab {
@@ -108,6 +127,11 @@ impl Lab {
 
     /// The same with another lease.
     pub(crate) fn with_ttl(mode: Mode, ttl: Duration) -> Self {
+        Self::with_setup(mode, ttl, &Setup::default())
+    }
+
+    /// The same with peculiarities.
+    pub(crate) fn with_setup(mode: Mode, ttl: Duration, setup: &Setup<'_>) -> Self {
         let turn = Turn::take();
         let network = LabNetwork::new();
         let directory = TempDir::with_prefix("ftpgate-lab-").unwrap();
@@ -120,11 +144,19 @@ impl Lab {
             Some(stacks) => stacks.zone().to_owned(),
             None => aws.inside(|| moto::create_zone(ZONE)),
         };
+        for place in [Place::EndpointA, Place::EndpointC] {
+            let record = RecordSet {
+                name: format!("{}.{ZONE}", place.name()),
+                kind: "A".into(),
+                ttl: 1,
+                values: vec![place.address().to_string()],
+                failover: None,
+            };
+            aws.inside(|| moto::upsert(&zone, &record));
+        }
         let root = directory.path().join("bucket");
-        let endpoints = [Place::EndpointA, Place::EndpointC].map(|place| {
-            let options = Server::options(Kind::ApacheFtpServer).inside(network.host(place));
-            options.port(21).passive("8192-8200").root(&root).start()
-        });
+        let endpoints = [Place::EndpointA, Place::EndpointC]
+            .map(|place| Some(start_endpoint(network.host(place), setup.passive, &root)));
         let vpc = (mode == Mode::LeaseOverlay).then(|| aws.inside(|| moto::create_vpc(OVERLAY)));
         let nodes = Place::GATEWAYS.map(|place| {
             let mut ha = "[ha]\nname = \"{NAME}\"\npeer = \"{PEER}\"\n".to_owned();
@@ -152,7 +184,7 @@ impl Lab {
                     place.address(),
                 ),
             };
-            Node::start(network.host(place), directory.path(), &ha)
+            Node::start(network.host(place), directory.path(), &ha, setup)
         });
         let client = network.host(Place::Client);
         let client = match mode {
@@ -165,14 +197,14 @@ impl Lab {
         Self {
             nodes,
             client: Arc::new(client),
-            _resolver: resolver,
+            resolver,
             _router: router,
             s3,
             cloudwatch,
-            _endpoints: endpoints,
+            endpoints,
             _moto: moto,
             network,
-            _directory: directory,
+            directory,
             _turn: turn,
         }
     }
@@ -183,6 +215,16 @@ impl Lab {
 
     fn node_mut(&mut self, place: Place) -> &mut Node {
         &mut self.nodes[usize::from(place == Place::GatewayC)]
+    }
+
+    /// An endpoint's server, or the place for one that is yet to be started.
+    fn endpoint_mut(&mut self, place: Place) -> &mut Option<Server> {
+        &mut self.endpoints[usize::from(place == Place::EndpointC)]
+    }
+
+    /// What both endpoints serve.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.directory.path().join("bucket")
     }
 
     pub(crate) fn host(&self, place: Place) -> &Host {
@@ -299,4 +341,9 @@ impl Lab {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// The server of an endpoint, which waits until it greets.
+fn start_endpoint(host: &Host, passive: &str, root: &Path) -> Server {
+    Server::options(Kind::ApacheFtpServer).inside(host).port(21).passive(passive).root(root).start()
 }

@@ -219,6 +219,16 @@ impl LabNetwork {
         self.nft(&format!("delete element inet cut pairs {{ {} }}", both_ways(one, other)));
     }
 
+    /// From now on every packet from one to the other vanishes on the way, and none of those back.
+    pub(crate) fn cut_one_way(&self, from: Place, to: Place) {
+        self.nft(&format!("add element inet cut pairs {{ {} }}", one_way(from, to)));
+    }
+
+    /// From now on no more.
+    pub(crate) fn mend_one_way(&self, from: Place, to: Place) {
+        self.nft(&format!("delete element inet cut pairs {{ {} }}", one_way(from, to)));
+    }
+
     /// What sends an address outside both VPCs to one of their hosts.
     pub(crate) fn routes(&self) -> Routes {
         Routes { router: self.router.clone() }
@@ -262,6 +272,9 @@ impl Routes {
 }
 
 fn both_ways(one: Place, other: Place) -> String {
-    let (one, other) = (one.name(), other.name());
-    format!("\"{one}\" . \"{other}\", \"{other}\" . \"{one}\"")
+    format!("{}, {}", one_way(one, other), one_way(other, one))
+}
+
+fn one_way(from: Place, to: Place) -> String {
+    format!("\"{}\" . \"{}\"", from.name(), to.name())
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::http::{Answer, request};
 use super::network::{Host, Place};
-use super::{BUCKET, NAME, cloudwatch, moto, s3};
+use super::{BUCKET, NAME, Setup, cloudwatch, moto, s3};
 use crate::harness::aws::{ACCESS_KEY, REGION, SECRET_KEY};
 use crate::harness::eventually;
 use crate::harness::namespace::Network;
@@ -22,6 +22,7 @@ pub(crate) const HTTP_PORT: u16 = 9121;
 pub(crate) struct Node {
     host: Host,
     directory: PathBuf,
+    environment: Vec<(String, String)>,
     /// How often it has been started.
     starts: u32,
     process: Option<Process>,
@@ -30,12 +31,14 @@ pub(crate) struct Node {
 impl Node {
     /// Writes its configuration under `directory` and starts it; `ha` are the tables that the modes
     /// do not share, with `[ha]` first.
-    pub(crate) fn start(host: &Host, directory: &Path, ha: &str) -> Self {
+    pub(crate) fn start(host: &Host, directory: &Path, ha: &str, setup: &Setup<'_>) -> Self {
         let directory = directory.join(host.place.name());
         std::fs::create_dir(&directory).unwrap();
-        let text = configuration(host.place, &directory, ha);
+        let text = (setup.edit)(&directory, configuration(host.place, &directory, ha));
         std::fs::write(directory.join("ftpgate.toml"), text).unwrap();
-        let mut node = Self { host: host.clone(), directory, starts: 0, process: None };
+        let environment = (setup.environment)(&directory);
+        let mut node =
+            Self { host: host.clone(), directory, environment, starts: 0, process: None };
         node.restart();
         node
     }
@@ -56,7 +59,9 @@ impl Node {
     fn start_another(&mut self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
         command.arg("serve").arg("--config").arg(self.configuration());
-        command.envs(environment());
+        command
+            .envs(environment())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.starts += 1;
         let log = self.directory.join(format!("log.{}", self.starts));
         let mut process = Process::start(self.host.place.name(), &self.host.wrap(&command), &log);
@@ -77,6 +82,25 @@ impl Node {
         let mut process = self.process.take().expect("it runs");
         process.signal(Signal::TERM);
         process.wait().success()
+    }
+
+    /// Its process.
+    pub(crate) fn process(&self) -> &Process {
+        self.process.as_ref().expect("it runs")
+    }
+
+    /// Where its files are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A metric without labels; nothing if it does not answer.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let answer = self.get("/metrics")?;
+        answer
+            .body
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// What its HTTP port answers, asked on its own host; nothing if it does not.
