@@ -1,16 +1,23 @@
 //! Who says which session has which port: this process, or the newer one that has taken over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use super::notes::{Entry, Note, Outbox, Parcel};
 use super::table::{Asked, Id, Table};
 use super::{PassivePool, grant};
 use crate::gateway::data_socket;
+
+/// How long a port rests that was given back before its connection came: a SYN that was lost comes
+/// again after a second (RFC 6298). Taken for another session's, it would spoil a file.
+const REST: Duration = Duration::from_secs(2);
 
 /// The reservations of one pool.
 #[derive(Debug)]
@@ -18,6 +25,11 @@ pub(super) struct Authority {
     ip: IpAddr,
     /// While a newer process is taking over it stays as it was.
     table: Table<Claim>,
+    /// The reservations whose ports rest, and until when: the first one first. A newer process does not
+    /// know of them.
+    resting: VecDeque<(Instant, IpAddr, Id)>,
+    /// Told when the first of them is another.
+    rests: Arc<Notify>,
     newer: Option<Newer>,
 }
 
@@ -60,7 +72,7 @@ pub(super) enum Answer {
 
 impl Authority {
     pub(super) fn new(ip: IpAddr, table: Table<Claim>) -> Self {
-        Self { ip, table, newer: None }
+        Self { ip, table, resting: VecDeque::new(), rests: Arc::default(), newer: None }
     }
 
     pub(super) fn reserve(&mut self, client: IpAddr, own: Own) -> (Id, Answer) {
@@ -79,12 +91,34 @@ impl Authority {
 
     pub(super) fn cancel(&mut self, client: IpAddr, id: Id) {
         let Some(newer) = &mut self.newer else {
-            return self.table.cancel(client, id, grant);
+            return self.release(client, id);
         };
         let is_it = |number, claim: &Claim| number == id && matches!(claim, Claim::Own(_));
         if newer.claims.remove(&id).is_some() || self.table.find(client, is_it).is_some() {
             newer.outbox.send(Note::Release { pool: self.ip, client, id }, None);
         }
+    }
+
+    fn release(&mut self, client: IpAddr, id: Id) {
+        if self.table.cancel(client, id) {
+            self.resting.push_back((Instant::now() + REST, client, id));
+            self.rests.notify_one();
+        }
+    }
+
+    /// Ends the rest of each port that has rested, and tells until when the next one does.
+    fn end_rests(&mut self) -> Option<Instant> {
+        if self.newer.is_some() {
+            return None;
+        }
+        while let Some((until, client, id)) = self.resting.front().copied() {
+            if Instant::now() < until {
+                return Some(until);
+            }
+            self.resting.pop_front();
+            self.table.rested(client, id, grant);
+        }
+        None
     }
 
     /// A data connection; gives it back if nobody has reserved it.
@@ -110,6 +144,7 @@ impl Authority {
     /// The newer process will not take over: what was to be said to it is done here.
     pub(super) fn resume(&mut self, unsent: impl Iterator<Item = Parcel>) {
         let Some(mut newer) = self.newer.take() else { return };
+        self.rests.notify_one();
         for Parcel { note, socket } in unsent {
             match note {
                 Note::Reserve { client, id, .. } => {
@@ -121,7 +156,7 @@ impl Authority {
                         grant(port, claim);
                     }
                 }
-                Note::Release { client, id, .. } => self.table.cancel(client, id, grant),
+                Note::Release { client, id, .. } => self.release(client, id),
                 Note::Arrived { client, port, .. } => {
                     if let Some(stream) = received(socket)
                         && let Err(stream) = self.arrive(stream, client, port)
@@ -175,6 +210,18 @@ fn received(socket: Option<OwnedFd>) -> Option<TcpStream> {
 // === impl PassivePool ===
 
 impl PassivePool {
+    /// Ends the rests of ports for ever.
+    pub(super) async fn end_rests(&self) {
+        let rests = Arc::clone(&self.authority().rests);
+        loop {
+            let next = self.authority().end_rests();
+            match next {
+                Some(until) => sleep_until(until).await,
+                None => rests.notified().await,
+            }
+        }
+    }
+
     pub(super) fn defer(&self, newer: &Outbox, older: &[Outbox]) -> Vec<Entry> {
         let mut authority = self.authority();
         authority.newer = Some(Newer { outbox: newer.clone(), claims: HashMap::new() });
@@ -229,7 +276,7 @@ impl PassivePool {
                         && matches!(claim, Claim::Older { id: own, .. } if *own == id)
                 };
                 if let Some(id) = authority.table.find(client, is_it) {
-                    authority.table.cancel(client, id, grant);
+                    authority.release(client, id);
                 }
             }
             Note::Arrived { client, port, .. } => {
@@ -267,7 +314,7 @@ impl PassivePool {
         let lost = authority.table.entries().filter(|(.., claim)| claim.is_of(older));
         let lost: Vec<_> = lost.map(|(client, _, id, _)| (client, id)).collect();
         for (client, id) in lost {
-            authority.table.cancel(client, id, grant);
+            authority.release(client, id);
         }
     }
 

@@ -161,6 +161,8 @@ impl PassivePool {
         asking: &TaskTracker,
         closed: &CancellationToken,
     ) {
+        let (pool, shut_rests) = (self.clone(), shut.clone());
+        accepting.spawn(async move { shut_rests.run_until_cancelled(pool.end_rests()).await });
         for (port, listener) in lock(&self.shared.listeners).iter() {
             let (port, listener) = (*port, Arc::clone(listener));
             let (pool, asking) = (self.clone(), asking.clone());
@@ -288,8 +290,6 @@ impl PassivePool {
     }
 }
 
-/// Locks for a look-up. What is locked here is whole between any two statements, so a panic
-/// elsewhere does not spoil it.
 /// Tells a waiter its port. One that has gone is about to give its ticket back.
 fn grant(port: u16, claim: &mut Claim) {
     match claim {

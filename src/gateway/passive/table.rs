@@ -3,7 +3,8 @@
 //! The key is (client IP, port), so every client address has the whole range for itself, and a
 //! port is taken only from the reservation to the client's data connection. A port that has just
 //! been freed may still get a late SYN meant for its last holder, so the one that was used
-//! longest ago is handed out first.
+//! longest ago is handed out first, and one that was given back before its connection came rests:
+//! until that connection, which is a stranger's now, or for as long as whoever has a clock says.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -48,7 +49,8 @@ struct Client<C> {
     used: u16,
     /// Of these the ones free again, longest first.
     freed: VecDeque<u16>,
-    taken: HashMap<u16, (Id, C)>,
+    /// Whose each port is; one that rests is the last holder's, without a claim.
+    taken: HashMap<u16, (Id, Option<C>)>,
     queue: VecDeque<(Id, C)>,
 }
 
@@ -89,7 +91,7 @@ impl<C> Table<C> {
         let entry = self.clients.entry(client).or_insert_with(|| Client::new(start));
         match entry.free(ports) {
             Some(port) => {
-                entry.taken.insert(port, (id, claim));
+                entry.taken.insert(port, (id, Some(claim)));
                 Asked::Granted(port)
             }
             None => {
@@ -118,7 +120,7 @@ impl<C> Table<C> {
             entry.used += 1;
         }
         entry.freed.retain(|free| *free != port);
-        entry.taken.insert(port, (id, claim));
+        entry.taken.insert(port, (id, Some(claim)));
         Ok(())
     }
 
@@ -126,46 +128,62 @@ impl<C> Table<C> {
     /// in their order.
     pub(super) fn entries(&self) -> impl Iterator<Item = (IpAddr, Option<u16>, Id, &C)> {
         self.clients.iter().flat_map(|(client, entry)| {
-            let taken = entry.taken.iter().map(|(port, (id, claim))| (Some(*port), *id, claim));
-            let queued = entry.queue.iter().map(|(id, claim)| (None, *id, claim));
-            taken.chain(queued).map(|(port, id, claim)| (*client, port, id, claim))
+            let taken = entry.taken.iter().filter_map(|(port, (id, claim))| {
+                Some((*client, Some(*port), *id, claim.as_ref()?))
+            });
+            taken.chain(entry.queue.iter().map(|(id, claim)| (*client, None, *id, claim)))
         })
     }
 
     /// A reservation of that client, by its claim.
     pub(super) fn find(&self, client: IpAddr, is_it: impl Fn(Id, &C) -> bool) -> Option<Id> {
         let entry = self.clients.get(&client)?;
-        let mut all = entry.taken.values().chain(&entry.queue);
-        all.find(|(id, claim)| is_it(*id, claim)).map(|(id, _)| *id)
+        let taken = entry.taken.values().filter_map(|(id, claim)| Some((*id, claim.as_ref()?)));
+        let mut all = taken.chain(entry.queue.iter().map(|(id, claim)| (*id, claim)));
+        all.find(|(id, claim)| is_it(*id, claim)).map(|(id, _)| id)
     }
 
     /// The claim of a reservation.
     pub(super) fn claim(&mut self, client: IpAddr, id: Id) -> Option<&mut C> {
         let entry = self.clients.get_mut(&client)?;
-        let mut all = entry.taken.values_mut().chain(&mut entry.queue);
+        let taken = entry.taken.values_mut().filter_map(|(id, claim)| Some((*id, claim.as_mut()?)));
+        let mut all = taken.chain(entry.queue.iter_mut().map(|(id, claim)| (*id, claim)));
         all.find(|(own, _)| *own == id).map(|(_, claim)| claim)
     }
 
     /// Forgets all reservations, and gives their claims.
     pub(super) fn take_all(&mut self) -> Vec<(Id, C)> {
         let clients = std::mem::take(&mut self.clients).into_values();
-        clients.flat_map(|entry| entry.taken.into_values().chain(entry.queue)).collect()
+        let taken = |(id, claim): (Id, Option<C>)| Some((id, claim?));
+        clients
+            .flat_map(|entry| entry.taken.into_values().filter_map(taken).chain(entry.queue))
+            .collect()
     }
 
     /// Forgets a reservation that has a port or waits for one; one that is gone is no matter.
-    /// Its port may go to the next in the queue: `granted` is told.
-    pub(super) fn cancel(&mut self, client: IpAddr, id: Id, granted: impl FnOnce(u16, &mut C)) {
-        let Some(entry) = self.clients.get_mut(&client) else { return };
+    /// Whether it had a port, which rests from now on: the caller has to say when it
+    /// [has rested](Self::rested).
+    pub(super) fn cancel(&mut self, client: IpAddr, id: Id) -> bool {
+        let Some(entry) = self.clients.get_mut(&client) else { return false };
         entry.queue.retain(|(queued, _)| *queued != id);
-        let held = entry.taken.iter().find(|(_, (holder, _))| *holder == id).map(|(port, _)| *port);
-        match held {
-            Some(port) => drop(self.release(client, port, granted)),
-            None => self.forget(client),
+        let held = entry.taken.values_mut().find(|(holder, _)| *holder == id);
+        let rests = held.and_then(|(_, claim)| claim.take()).is_some();
+        self.forget(client);
+        rests
+    }
+
+    /// The port of a reservation that was cancelled has rested, unless its connection came meanwhile:
+    /// it may go to the next in the queue, of which `granted` is told.
+    pub(super) fn rested(&mut self, client: IpAddr, id: Id, granted: impl FnOnce(u16, &mut C)) {
+        let Some(entry) = self.clients.get(&client) else { return };
+        let resting = |(_, held): &(&u16, &(Id, Option<C>))| held.0 == id && held.1.is_none();
+        if let Some(port) = entry.taken.iter().find(resting).map(|(port, _)| *port) {
+            self.release(client, port, granted);
         }
     }
 
-    /// A data connection: the claim it belongs to, whose port is free from now on and may go to
-    /// the next in the queue, of which `granted` is told; or `None` for a stranger.
+    /// A data connection: the claim it belongs to, or `None` for a stranger. Its port is free from now
+    /// on and may go to the next in the queue, of which `granted` is told.
     pub(super) fn arrive(
         &mut self,
         client: IpAddr,
@@ -186,15 +204,15 @@ impl<C> Table<C> {
         match entry.queue.pop_front() {
             Some((id, mut next)) => {
                 granted(port, &mut next);
-                entry.taken.insert(port, (id, next));
+                entry.taken.insert(port, (id, Some(next)));
             }
             None => entry.freed.push_back(port),
         }
         self.forget(client);
-        Some(claim)
+        claim
     }
 
-    /// Drops a client without reservations, but for where its ports go on.
+    /// Drops a client with nothing that it holds, waits for or lets rest, but for where its ports go on.
     fn forget(&mut self, client: IpAddr) {
         let (first, count) = (self.first, self.count);
         let Entry::Occupied(entry) = self.clients.entry(client) else { return };
@@ -324,12 +342,31 @@ mod tests {
         let (left, _) = table.reserve(A, 'b');
         table.reserve(A, 'c');
         table.reserve(A, 'd');
-        table.cancel(A, left, nobody);
+        assert!(!table.cancel(A, left), "it had no port");
         let mut order = Vec::new();
-        table.cancel(A, holder, |port, claim| order.push((port, *claim)));
+        assert!(table.cancel(A, holder));
+        table.rested(A, holder, |port, claim| order.push((port, *claim)));
         assert_eq!(table.arrive(A, 1000, |port, claim| order.push((port, *claim))), Some('c'));
         assert_eq!(table.arrive(A, 1000, nobody), Some('d'));
         assert_eq!(order, [(1000, 'c'), (1000, 'd')]);
+    }
+
+    #[test]
+    fn a_late_connection_is_nobody_elses() {
+        let mut table = Table::new(1000..=1000).unwrap();
+        let (gone, _) = table.reserve(A, 'a');
+        let (waiting, _) = table.reserve(A, 'b');
+        assert!(table.cancel(A, gone));
+        assert!(!table.cancel(A, gone));
+        let mut next = None;
+        assert_eq!(table.arrive(A, 1000, |port, _| next = Some(port)), None, "it came too late");
+        assert_eq!(next, Some(1000), "and no other can come");
+        table.rested(A, gone, nobody);
+        assert!(table.cancel(A, waiting));
+        assert_eq!(table.reserve(A, 'c').1, Asked::Queued);
+        table.rested(A, waiting, |port, claim| assert_eq!((port, *claim), (1000, 'c')));
+        assert_eq!(table.arrive(A, 1000, nobody), Some('c'));
+        assert!(table.clients.is_empty());
     }
 
     #[test]
@@ -384,7 +421,10 @@ mod tests {
             let client = IpAddr::V4((0x0a00_0000 + n).into());
             let (id, asked) = table.reserve(client, ());
             match n % 2 {
-                0 => table.cancel(client, id, nobody),
+                0 => {
+                    assert!(table.cancel(client, id));
+                    table.rested(client, id, nobody);
+                }
                 _ => assert!(table.arrive(client, granted((id, asked)), nobody).is_some()),
             }
         }
@@ -397,6 +437,7 @@ mod tests {
         Reserve(u8),
         Cancel(usize),
         CancelQueued(usize),
+        Rested(usize),
         Arrive(usize),
     }
 
@@ -405,18 +446,20 @@ mod tests {
             3 => (0..3_u8).prop_map(Step::Reserve),
             1 => any::<usize>().prop_map(Step::Cancel),
             1 => any::<usize>().prop_map(Step::CancelQueued),
+            1 => any::<usize>().prop_map(Step::Rested),
             2 => any::<usize>().prop_map(Step::Arrive),
         ]
     }
 
     proptest! {
-        /// Against a model that is nothing but lists: no port is held twice by one address, the
-        /// queue is first come, first served, it is empty while a port is free, and in the end
+        /// Against a model that is nothing but lists: no port is held twice by one address, or while
+        /// it rests; the queue is first come, first served, it is empty while a port is free, and in the end
         /// nothing is left.
         #[test]
         fn reservations_never_collide(count in 1..=9_u16, steps in prop::collection::vec(step(), 1..200)) {
             let mut table = Table::new(8192..=8191 + count).unwrap();
-            let mut held: Vec<(IpAddr, Id, u16)> = Vec::new();
+            // Those whose claim is gone rest.
+            let mut held: Vec<(IpAddr, Id, u16, bool)> = Vec::new();
             let mut queues: HashMap<IpAddr, VecDeque<Id>> = HashMap::new();
             let mut ids = 0;
             let steps = steps.into_iter().chain((0..400).map(|_| Step::Arrive(0)));
@@ -434,8 +477,8 @@ mod tests {
                         match asked {
                             Asked::Granted(port) => {
                                 prop_assert!((8192..8192 + count).contains(&port));
-                                prop_assert!(!held.iter().any(|&(c, _, p)| (c, p) == (client, port)));
-                                held.push((client, id, port));
+                                prop_assert!(!held.iter().any(|&(c, _, p, _)| (c, p) == (client, port)));
+                                held.push((client, id, port, false));
                             }
                             Asked::Queued => {
                                 prop_assert_eq!(holds, usize::from(count));
@@ -444,30 +487,41 @@ mod tests {
                         }
                     }
                     Step::Cancel(which) if !held.is_empty() => {
-                        let (client, id, port) = held.swap_remove(which % held.len());
-                        table.cancel(client, id, &mut tell);
-                        freed = Some((client, port));
+                        let at = which % held.len();
+                        let (client, id, _, rests) = &mut held[at];
+                        prop_assert_eq!(table.cancel(*client, *id), !*rests);
+                        *rests = true;
+                    }
+                    Step::Rested(which) if !held.is_empty() => {
+                        let at = which % held.len();
+                        let (client, id, port, rests) = held[at];
+                        table.rested(client, id, &mut tell);
+                        if rests {
+                            held.swap_remove(at);
+                            freed = Some((client, port));
+                        }
                     }
                     Step::CancelQueued(which) => {
                         let queued: Vec<_> =
                             queues.iter().flat_map(|(c, q)| q.iter().map(|id| (*c, *id))).collect();
                         if !queued.is_empty() {
                             let (client, id) = queued[which % queued.len()];
-                            table.cancel(client, id, nobody);
+                            prop_assert!(!table.cancel(client, id));
                             queues.get_mut(&client).unwrap().retain(|other| *other != id);
                         }
                     }
                     Step::Arrive(which) if !held.is_empty() => {
-                        let (client, id, port) = held.swap_remove(which % held.len());
-                        prop_assert_eq!(table.arrive(client, port, &mut tell), Some(id));
+                        let (client, id, port, rests) = held.swap_remove(which % held.len());
+                        let claim = table.arrive(client, port, &mut tell);
+                        prop_assert_eq!(claim, (!rests).then_some(id));
                         freed = Some((client, port));
                     }
-                    Step::Cancel(_) | Step::Arrive(_) => {}
+                    Step::Cancel(_) | Step::Rested(_) | Step::Arrive(_) => {}
                 }
                 if let Some((client, port)) = freed {
                     let first = queues.get_mut(&client).and_then(VecDeque::pop_front);
                     prop_assert_eq!(next, first.map(|id| (id, port)));
-                    held.extend(first.map(|id| (client, id, port)));
+                    held.extend(first.map(|id| (client, id, port, false)));
                 }
             }
             prop_assert!(held.is_empty() && table.clients.is_empty());

@@ -29,7 +29,7 @@ impl Served {
         let (pool, patience) = (bind(ip, metrics.clone()).unwrap(), Patience { wait, reservation });
         let (closed, tasks) = (CancellationToken::new(), TaskTracker::new());
         pool.serve(&tasks, &closed, &tasks, &closed);
-        assert_eq!(tasks.len(), 9);
+        assert_eq!(tasks.len(), 10, "one for each port, and one for those that rest");
         tasks.close();
         Self { ip, pool, patience, metrics, closed, tasks }
     }
@@ -166,12 +166,31 @@ async fn a_stranger_is_reset_and_disturbs_nobody() {
 
 #[tokio::test]
 async fn a_reservation_expires_and_frees_its_port() {
-    let served = Served::new([127, 66, 0, 6], Duration::from_millis(20), Duration::ZERO);
-    for _ in 0..20 {
+    let served = Served::new([127, 66, 0, 6], Duration::from_millis(20), LONG);
+    for _ in 0..10 {
         let mut reservation = served.reserve(client(1)).await.unwrap();
         assert_eq!(reservation.accepted().await.unwrap_err(), Expired);
         assert_eq!(reservation.accepted().await.unwrap_err(), Expired);
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_comes_too_late_is_not_taken_for_the_next_sessions() {
+    let served = Arc::new(Served::new([127, 66, 0, 11], LONG, LONG));
+    let mut nine = Vec::new();
+    for _ in 0..9 {
+        nine.push(served.reserve(client(1)).await.unwrap());
+    }
+    let pool = Arc::clone(&served);
+    let waiting = tokio::spawn(async move { pool.reserve(client(1)).await });
+    let port = nine.pop().unwrap().port();
+    assert!(is_reset(served.connect(client(1), port).await).await);
+    assert_eq!(served.strangers(), "1");
+    // Whoever waits has the port at once, as nobody else can come any more.
+    let mut next = waiting.await.unwrap().unwrap();
+    assert_eq!(next.port(), port);
+    let theirs = served.connect(client(1), port).await;
+    assert_eq!(next.accepted().await.unwrap().peer_addr().unwrap(), theirs.local_addr().unwrap());
 }
 
 #[tokio::test]
