@@ -202,10 +202,10 @@ async fn a_hand_over_that_comes_to_nothing_leaves_everything_as_it_would_have_be
     }
     assert_eq!(unsent.len(), 2);
     old.pool.authority().resume(unsent.into_iter());
-    assert_eq!(asking.await.unwrap().port(), 8192);
     let (pool, shut, tasks) = (old.pool.clone(), CancellationToken::new(), TaskTracker::new());
     let again = Process { ip: old.ip, pool, shut, tasks };
     again.open();
+    assert_eq!(asking.await.unwrap().port(), 8192);
     let client = again.connect(A).await;
     assert!(ends(&reserved.accepted().await.unwrap(), &client));
 }
