@@ -101,7 +101,7 @@ fn an_upstream_with_nine_ports_of_its_own_is_waited_for() {
 #[test]
 fn all_nine_ports_are_used_and_the_tenth_request_gets_425_and_harms_nobody_else() {
     let server = Server::start(Kind::ApacheFtpServer);
-    let gateway = Gateway::to(&server).set("passive", "wait = \"300ms\"").start();
+    let gateway = Gateway::to(&server).set("passive", "wait = \"3s\"").start();
     let greedy = client_address(0);
     let mut sessions: Vec<Ftp> =
         (0..10).map(|_| login_from(greedy, gateway.address, &server)).collect();
@@ -113,7 +113,7 @@ fn all_nine_ports_are_used_and_the_tenth_request_gets_425_and_harms_nobody_else(
     // Another address has all nine to itself.
     let mut other = login_from(client_address(1), gateway.address, &server);
     other.upload("STOR other", b"unharmed").expect(&[226]);
-    // And a port comes back with the session that held it.
+    // And a port comes back with the session that held it, when it has rested.
     sessions.pop().unwrap().command("QUIT").expect(&[221]);
     last.upload("STOR last", b"at last").expect(&[226]);
     assert_eq!(server.read("last"), b"at last");
