@@ -2,12 +2,6 @@
 
 use std::process::ExitCode;
 
-use tikv_jemallocator::Jemalloc;
-
-/// Gives back what sessions took, some ten seconds after they have ended.
-#[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
-
 /// With the package's revision, if `systemd/build-packages` built it. Here, and not in the library, so
 /// that another revision is soon built.
 const VERSION: &str = match option_env!("FTPGATE_VERSION") {

@@ -1,9 +1,7 @@
 //! A client from its connection to its session: whose it is, whether there is room, TLS where that
 //! comes first, and an endpoint.
 
-use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, info_span, warn};
+use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::access::{Denied, Rule, Seat, Visitor};
 use super::admission::{Full, Place};
@@ -83,8 +81,9 @@ async fn serve(
             return turn_away(Control::new(stream), &no_header(reason)).await;
         }
     };
+    let span = info_span!("session", id, %client);
     let parties = Parties { session: id, client, local, own };
-    let session = async {
+    async {
         if client != peer {
             info!(balancer = %peer, destination = %local, %own, "told by a PROXY protocol header");
         }
@@ -94,13 +93,8 @@ async fn serve(
             Ok(None) => {}
             Err(refused) => refused.tell(&shared).await,
         }
-    };
-    // A span for each turn: one for hours is half a KiB, and what keeps them keeps room for the most
-    // that there ever were.
-    let mut session = pin!(session);
-    poll_fn(|context| {
-        info_span!("session", id, %client).in_scope(|| session.as_mut().poll(context))
-    })
+    }
+    .instrument(span)
     .await;
 }
 
