@@ -164,6 +164,18 @@ impl Session {
                 checker.acknowledged(kind, name, content, &self.transcript);
                 Ok(())
             }
+            verdict => self.failed(checker, kind, verdict),
+        }
+    }
+
+    /// A transfer that the server has refused, or that has ended with its session.
+    fn failed(
+        &self,
+        checker: &Checker,
+        kind: &'static str,
+        verdict: Result<Reply, Stop>,
+    ) -> Result<(), Stop> {
+        match verdict {
             Ok(reply) => {
                 checker.count(kind, Outcome::Failed);
                 if reply.code == 421 { Err(Stop::Broken) } else { Ok(()) }
@@ -320,16 +332,7 @@ impl Session {
                 checker.ended(kind, &wrong, true, &self.transcript);
                 Err(wrong)
             }
-            Ok(false) => match verdict {
-                Ok(reply) => {
-                    checker.count(kind, Outcome::Failed);
-                    if reply.code == 421 { Err(Stop::Broken) } else { Ok(()) }
-                }
-                Err(stop) => {
-                    checker.ended(kind, &stop, true, &self.transcript);
-                    Err(stop)
-                }
-            },
+            Ok(false) => self.failed(checker, kind, verdict),
         }
     }
 
