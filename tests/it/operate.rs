@@ -174,7 +174,7 @@ fn what_the_server_breaks_is_told_as_its_failure() {
 }
 
 /// What a terminal or a reader of logs takes for more than text.
-const SPECIAL: fn(char) -> bool =
+pub(crate) const SPECIAL: fn(char) -> bool =
     |char| char.is_control() || matches!(char, '\u{2028}' | '\u{2029}');
 /// Names that would be lines, colours or fields of their own.
 const HOSTILE: [&[u8]; 7] = [

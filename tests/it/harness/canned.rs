@@ -3,22 +3,37 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::ftp::fin;
+use super::counted::{Count, Counted};
+use super::ftp::{Wire, fin, reset};
 use super::{address, eventually};
 
 /// What LIST and RETR of such a server send.
 pub(crate) const CONTENT: &[u8] = b"canned content\r\n";
+/// How it does so.
+const DOWNLOAD: &[Act] = &[
+    Act::Say(b"150 here\r\n"),
+    Act::Accept,
+    Act::Send(CONTENT, 1),
+    Act::Fin,
+    Act::Say(b"226 done\r\n"),
+];
+const UPLOAD: &[Act] =
+    &[Act::Say(b"150 here\r\n"), Act::Accept, Act::Receive, Act::Say(b"226 done\r\n")];
 
-/// A running server; all its sessions share one data port.
+/// A running server; all its sessions share one data port, and clones share it all.
+#[derive(Clone)]
 pub(crate) struct CannedServer {
     pub(crate) address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
     visits: Arc<Mutex<Vec<Visit>>>,
+    stored: Arc<AtomicUsize>,
+    /// Bytes of all its connections.
+    pub(crate) count: Count,
     data: Arc<TcpListener>,
     stopped: Arc<AtomicBool>,
 }
@@ -47,6 +62,40 @@ pub(crate) enum Answer {
     /// These bytes, in which `{port}` stands for its data port, `{high,low}` for the same as 227
     /// has it, and `{argument}` for what came with the command. None at all is silence.
     Say(&'static [u8]),
+    /// All of this, one after the other.
+    Do(&'static [Act]),
+}
+
+/// A part of an answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Act {
+    /// A data connection is taken.
+    Accept,
+    /// Its end, by FIN.
+    Fin,
+    /// It leaves, by FIN on all it has.
+    Leave,
+    /// These bytes so many times, or until nobody takes them.
+    Pour(&'static [u8], usize),
+    /// The data connection is read to its end. One by reset gets 426, and nothing more comes.
+    Receive,
+    /// The data connection's end, by RST.
+    Reset,
+    /// As [`Answer::Say`].
+    Say(&'static [u8]),
+    /// These bytes so many times on the data connection.
+    Send(&'static [u8], usize),
+    /// Nothing for that long.
+    Wait(Duration),
+}
+
+/// Where a session is told apart from the others.
+struct Session<'a> {
+    server: &'a CannedServer,
+    script: &'a Script,
+    control: Counted,
+    /// The data connection that was taken last.
+    transfer: Option<Counted>,
 }
 
 impl Script {
@@ -93,89 +142,118 @@ impl Script {
             address,
             heard: Arc::default(),
             visits: Arc::default(),
+            stored: Arc::default(),
+            count: Count::default(),
             data,
             stopped: Arc::default(),
         };
-        let (heard, data) = (Arc::clone(&server.heard), Arc::clone(&server.data));
-        let visits = Arc::clone(&server.visits);
-        let stopped = Arc::clone(&server.stopped);
+        let shared = server.clone();
         thread::spawn(move || {
             for (turn, control) in listener.incoming().flatten().enumerate() {
-                if stopped.load(Ordering::Relaxed) {
+                if shared.stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let script = self.clone();
-                let (heard, data) = (Arc::clone(&heard), Arc::clone(&data));
-                let visits = Arc::clone(&visits);
-                thread::spawn(move || script.serve(turn, &control, &data, &heard, &visits));
+                let (script, server) = (self.clone(), shared.clone());
+                thread::spawn(move || {
+                    let control = server.count.of(control);
+                    let (server, script) = (&server, &script);
+                    Session { server, script, control, transfer: None }.serve(turn)
+                });
             }
         });
         server
     }
+}
 
+impl Session<'_> {
     /// Until somebody leaves.
-    fn serve(
-        self,
-        turn: usize,
-        control: &TcpStream,
-        data: &TcpListener,
-        heard: &Mutex<Vec<String>>,
-        visits: &Mutex<Vec<Visit>>,
-    ) -> Option<()> {
-        visits.lock().unwrap().push(Visit::Control(control.peer_addr().ok()?.ip()));
-        let mut lines = BufReader::new(control.try_clone().ok()?);
+    fn serve(mut self, turn: usize) -> Option<()> {
+        let Script { banners, answers, .. } = self.script;
+        let from = self.control.socket().peer_addr().ok()?.ip();
+        self.server.visits.lock().unwrap().push(Visit::Control(from));
+        let mut lines = BufReader::new(self.control.try_clone().ok()?);
         let mut turns: HashMap<String, usize> = HashMap::new();
-        self.say(control, &self.banners[turn % self.banners.len()])?;
+        self.say(&banners[turn % banners.len()])?;
         loop {
             let mut line = Vec::new();
             if lines.read_until(b'\n', &mut line).ok()? == 0 {
                 return None;
             }
             let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
-            heard.lock().unwrap().push(line.clone());
+            self.server.heard.lock().unwrap().push(line.clone());
             let (verb, argument) = line.split_once(' ').unwrap_or((&line, ""));
             let verb = &*verb.to_ascii_uppercase();
             let turn = turns.entry(verb.into()).or_default();
-            let answers = self.answers.get(verb).map(Vec::as_slice);
+            let answers = answers.get(verb).map(Vec::as_slice);
             let answer = answers.map(|answers| answers[(*turn).min(answers.len() - 1)]);
             *turn += 1;
-            let text = match (answer, verb) {
+            let text: &[u8] = match (answer, verb) {
                 (Some(Answer::Leave), _) => return None,
                 (Some(Answer::Say(text)), _) => text,
+                (Some(Answer::Do(acts)), _) => {
+                    self.perform(acts, argument)?;
+                    continue;
+                }
                 (None, "USER") => b"331 password\r\n",
                 (None, "PASS") => b"230 in\r\n",
                 (None, "EPSV") => b"229 ok (|||{port}|)\r\n",
                 (None, "PASV") => b"227 ok (0,0,0,0,{high,low})\r\n",
                 (None, "LIST" | "RETR" | "STOR") => {
-                    self.say(control, b"150 here\r\n")?;
-                    let (mut stream, from) = data.accept().ok()?;
-                    visits.lock().unwrap().push(Visit::Data(from.ip()));
-                    if verb == "STOR" {
-                        stream.read_to_end(&mut Vec::new()).ok()?;
-                    } else {
-                        stream.write_all(CONTENT).ok()?;
-                        fin(&stream);
-                    }
-                    b"226 done\r\n"
+                    self.perform(if verb == "STOR" { UPLOAD } else { DOWNLOAD }, argument)?;
+                    continue;
                 }
                 (None, "QUIT") => b"221 bye\r\n",
                 (None, _) => b"200 ok\r\n",
             };
-            let port = data.local_addr().ok()?.port();
-            let [high, low] = port.to_be_bytes();
-            let text = replace(text, "{port}", &port.to_string());
-            let text = replace(&text, "{high,low}", &format!("{high},{low}"));
-            self.say(control, &replace(&text, "{argument}", argument))?;
+            self.answer(text, argument)?;
         }
     }
 
-    fn say(&self, mut control: &TcpStream, text: &[u8]) -> Option<()> {
-        if !self.in_pieces {
-            return control.write_all(text).ok();
+    fn perform(&mut self, acts: &[Act], argument: &str) -> Option<()> {
+        for act in acts {
+            match *act {
+                Act::Accept => {
+                    let (stream, from) = self.server.data.accept().ok()?;
+                    self.server.visits.lock().unwrap().push(Visit::Data(from.ip()));
+                    self.transfer = Some(self.server.count.of(stream));
+                }
+                Act::Fin => fin(self.transfer.take()?.socket()),
+                Act::Leave => return None,
+                Act::Pour(bytes, times) => {
+                    (0..times).try_for_each(|_| self.control.write_all(bytes)).ok()?;
+                }
+                Act::Receive => match self.transfer.take()?.read_to_end(&mut Vec::new()) {
+                    Ok(_) => drop(self.server.stored.fetch_add(1, Ordering::Relaxed)),
+                    Err(_) => return self.say(b"426 cut\r\n"),
+                },
+                Act::Reset => reset(self.transfer.take()?.into_inner()),
+                Act::Say(text) => self.answer(text, argument)?,
+                Act::Send(bytes, times) => {
+                    let data = self.transfer.as_mut()?;
+                    (0..times).try_for_each(|_| data.write_all(bytes)).ok()?;
+                }
+                Act::Wait(time) => thread::sleep(time),
+            }
         }
-        control.set_nodelay(true).ok()?;
+        Some(())
+    }
+
+    /// Says that with what its places in braces stand for.
+    fn answer(&mut self, text: &[u8], argument: &str) -> Option<()> {
+        let port = self.server.data.local_addr().ok()?.port();
+        let [high, low] = port.to_be_bytes();
+        let text = replace(text, "{port}", &port.to_string());
+        let text = replace(&text, "{high,low}", &format!("{high},{low}"));
+        self.say(&replace(&text, "{argument}", argument))
+    }
+
+    fn say(&mut self, text: &[u8]) -> Option<()> {
+        if !self.script.in_pieces {
+            return self.control.write_all(text).ok();
+        }
+        self.control.socket().set_nodelay(true).ok()?;
         text.chunks(1).try_for_each(|byte| {
-            control.write_all(byte).ok()?;
+            self.control.write_all(byte).ok()?;
             // So that the reader sees it by itself, mostly.
             thread::sleep(Duration::from_micros(200));
             Some(())
@@ -196,6 +274,11 @@ impl CannedServer {
     /// Every line that has come to it, of all sessions.
     pub(crate) fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap().clone()
+    }
+
+    /// How many uploads have come to their end in order.
+    pub(crate) fn stored(&self) -> usize {
+        self.stored.load(Ordering::Relaxed)
     }
 
     /// It listens no longer; its sessions go on.

@@ -162,9 +162,12 @@ impl<'a> GatewayOptions<'a> {
         };
         gateway = gateway
             .set("http", &format!("address = \"{http}\""))
-            .set("audit", &format!("path = \"{}\"", audit.display()))
-            // All that there is, as what must not be told must not be told at any level.
-            .set("log", "level = \"trace\"");
+            .set("audit", &format!("path = \"{}\"", audit.display()));
+        // All that there is, as what must not be told must not be told at any level.
+        let log = gateway.sections.entry("log").or_default();
+        if !log.iter().any(|line| line.starts_with("level")) {
+            log.push("level = \"trace\"".into());
+        }
         // A test whose servers record what they hear wants nobody else to talk to them.
         gateway.sections.entry("probe").or_insert_with(|| vec!["depth = \"off\"".into()]);
         let inside = |key, name| format!("{key} = \"{}\"", directory.path().join(name).display());
@@ -372,9 +375,28 @@ impl Gateway {
 
     /// Memory that it holds, in KiB.
     pub(crate) fn resident_kib(&self) -> i64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most that it has held since [`Self::forget_peak`].
+    pub(crate) fn peak_kib(&self) -> i64 {
+        self.status_kib("VmHWM:")
+    }
+
+    /// Starts to look for the most anew (proc(5), clear_refs).
+    pub(crate) fn forget_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5").unwrap();
+    }
+
+    fn status_kib(&self, key: &str) -> i64 {
         let status = self.process.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// How many file descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
     }
 
     /// Gives an order by the command line, such as `drain`: whether it is carried out, and what is

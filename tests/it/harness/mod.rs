@@ -6,6 +6,7 @@ pub(crate) mod browser;
 pub(crate) mod canned;
 pub(crate) mod certificates;
 pub(crate) mod clients;
+pub(crate) mod counted;
 pub(crate) mod dns;
 pub(crate) mod ftp;
 pub(crate) mod ftps;

@@ -1,4 +1,13 @@
-//! Clients that no good client is: what they do harms nobody but themselves.
+//! Clients that no good client is, and servers: what they do harms nobody but themselves.
+//!
+//! `table` runs each input of `clients` and `servers` and tells what it cost; `bounds` has those that
+//! take many connections at once.
+
+mod bounds;
+mod case;
+mod clients;
+mod servers;
+mod table;
 
 use std::io::{ErrorKind, Read, Write};
 use std::thread;
@@ -7,7 +16,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use crate::harness::bytes;
-use crate::harness::ftp::{Ftp, connect, finish};
+use crate::harness::ftp::{Ftp, connect, finish, read_to_end};
 use crate::harness::gateway::{Gateway, with_every_server};
 use crate::harness::scripted::{Cut, ScriptedServer};
 use crate::harness::servers::{Kind, Server};
@@ -180,4 +189,24 @@ fn noops_during_a_long_upload_do_not_cut_it() {
         assert!(server.read("file") == content, "{}", server.kind.name());
         ftp.command("NOOP").expect(&[200]);
     });
+}
+
+#[test]
+fn two_sessions_of_one_address_whose_data_connections_come_crossed_get_their_own() {
+    let server = Server::start(Kind::Vsftpd);
+    server.write("a", &bytes(14, 100_000));
+    server.write("b", &bytes(15, 100_000));
+    let gateway = Gateway::to(&server).start();
+    let [mut a, mut b] = [(); 2].map(|()| Ftp::login(gateway.address, &server));
+    for _ in 0..10 {
+        let (to_a, to_b) = (a.pasv(), b.pasv());
+        // As each was told, and in the other order.
+        let (of_b, of_a) = (b.open(to_b), a.open(to_a));
+        a.send("RETR a");
+        b.send("RETR b");
+        assert!(read_to_end(of_a).0 == bytes(14, 100_000));
+        assert!(read_to_end(of_b).0 == bytes(15, 100_000));
+        a.final_reply().expect(&[226]);
+        b.final_reply().expect(&[226]);
+    }
 }
