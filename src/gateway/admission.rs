@@ -1,9 +1,11 @@
-//! How many sessions there may be: in all, and for one client address.
+//! How many sessions there may be: in all, and for one client address. With IPv6 that is a /64, as
+//! for bans: its owner has all of it to come from.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
+use super::access::counted_as;
 use crate::config;
 use crate::lock::lock;
 
@@ -54,6 +56,7 @@ impl Admission {
 
     /// A place for one more session of this client address.
     pub(super) fn admit(&self, client: IpAddr) -> Result<Place, Full> {
+        let client = counted_as(client);
         let mut counts = lock(&self.counts);
         if counts.all >= counts.sessions {
             return Err(Full::Node);
@@ -85,16 +88,28 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    #[test]
-    fn places_are_limited_in_all_and_for_each_client_and_come_back() {
-        let limits = config::Limits {
+    fn admission() -> Admission {
+        Admission::new(&config::Limits {
             sessions: 3,
             sessions_per_client: 2,
             line_length: 4096,
             reply_size: 4096,
             commands_per_second: 1,
-        };
-        let admission = Admission::new(&limits);
+        })
+    }
+
+    #[test]
+    fn an_ipv6_client_has_no_more_places_than_its_network() {
+        let admission = admission();
+        let come = |address: &str| admission.admit(address.parse().unwrap());
+        let _two = [come("2001:db8::1").unwrap(), come("2001:db8::2").unwrap()];
+        assert_eq!(come("2001:db8::3").unwrap_err(), Full::Client);
+        let _other = come("2001:db8:0:1::1").unwrap();
+    }
+
+    #[test]
+    fn places_are_limited_in_all_and_for_each_client_and_come_back() {
+        let admission = admission();
         let [a, b] = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
         let first = admission.admit(a).unwrap();
         let _second = admission.admit(a).unwrap();

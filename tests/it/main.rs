@@ -46,6 +46,7 @@ mod reload;
 mod resume;
 mod round_trip;
 mod secrets;
+mod security;
 mod start;
 mod status_page;
 mod topology;

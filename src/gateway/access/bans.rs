@@ -58,7 +58,7 @@ impl Bans {
         now: Instant,
     ) -> bool {
         let counts = config.is_some_and(|config| !is_exempt(config, client));
-        counts && self.lock().get(&key(client)).is_some_and(|record| record.is_banned(now))
+        counts && self.lock().get(&counted_as(client)).is_some_and(|record| record.is_banned(now))
     }
 
     /// A login of this client was refused.
@@ -66,7 +66,7 @@ impl Bans {
         if is_exempt(config, client) {
             return Penalty { delay: Duration::ZERO, banned: false, begins: false };
         }
-        let (mut records, key) = (self.lock(), key(client));
+        let (mut records, key) = (self.lock(), counted_as(client));
         if records.len() >= MOST && !records.contains_key(&key) {
             make_room(&mut records, config, now);
         }
@@ -150,8 +150,8 @@ fn is_exempt(config: &config::Bans, client: IpAddr) -> bool {
     config.never.iter().any(|network| network.contains(&client))
 }
 
-/// Under which a client is kept.
-fn key(client: IpAddr) -> IpAddr {
+/// Under which a client's failures are counted, and its sessions.
+pub(in crate::gateway) fn counted_as(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(client) => client.into(),
         IpAddr::V6(client) => Ipv6Addr::from_bits(client.to_bits() & !(u128::MAX >> PREFIX)).into(),

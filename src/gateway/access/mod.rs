@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::observe::metrics::{Denial, Metrics};
 pub use bans::Ban;
 use bans::Bans;
+pub(super) use bans::counted_as;
 use blocks::Blocks;
 pub use blocks::{Block, BlockError, CarriedBlock, Target};
 use book::Books;

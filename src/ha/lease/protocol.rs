@@ -378,7 +378,8 @@ impl Lease {
             self.held_until = None;
         }
         let content = Content {
-            generation: if renews { self.generation } else { self.generation + 1 },
+            // Whoever may write to the bucket may have written any number.
+            generation: self.generation.saturating_add(u64::from(!renews)),
             holder: self.settings.node.clone(),
             state: if releases { State::Released } else { State::Held },
             nonce: format!("{}.{}", self.settings.incarnation, self.writes),

@@ -106,6 +106,23 @@ fn a_holder_renews_and_others_keep_away() {
     assert_eq!(store.version.unwrap().content.generation, 1);
 }
 
+#[test]
+fn a_forged_lease_keeps_nobody_from_it_for_longer_than_a_ttl() {
+    let mut store = Store::default();
+    let content = Content {
+        generation: u64::MAX,
+        holder: "nobody".into(),
+        state: State::Held,
+        nonce: String::new(),
+    };
+    store.version = Some(Version { etag: "\"forged\"".into(), content });
+    let mut a = lease("a");
+    store.run(&mut a, 0.0, 5.4);
+    assert!(!a.is_held(s(5.4)));
+    store.run(&mut a, 5.4, 20.0);
+    assert!(a.is_held(s(20.0)));
+}
+
 /// As it is after a hand-over within its node: through JSON, to a process that has a run of its own.
 fn carried(lease: &Lease, node: &str) -> Lease {
     let text = serde_json::to_string(lease).unwrap();

@@ -262,7 +262,8 @@ fn without_a_descriptor_left_nothing_spins_and_everything_works_again_after_it()
     let gateway = gateway.start();
     let descriptors = resting(&gateway);
     let pid = Pid::from_raw(i32::try_from(gateway.process.id()).unwrap());
-    let limit = |most| Rlimit { current: Some(most), maximum: Some(1 << 16) };
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = |most| Rlimit { current: Some(most), maximum };
     let usual = prlimit(pid, Resource::Nofile, limit(descriptors as u64 + 4)).unwrap();
     let waiting: Vec<TcpStream> =
         (0..50).map(|_| connect(gateway.address, None).unwrap()).collect();
@@ -273,7 +274,10 @@ fn without_a_descriptor_left_nothing_spins_and_everything_works_again_after_it()
     let (took, all) = (ticks(&gateway) - before, started.elapsed().as_millis() as u64 / 10);
     assert!(took * 5 < all, "{took} of {all} ticks");
     drop(waiting);
-    assert_eq!(prlimit(pid, Resource::Nofile, usual).unwrap().current, Some(descriptors as u64 + 4));
+    assert_eq!(
+        prlimit(pid, Resource::Nofile, usual).unwrap().current,
+        Some(descriptors as u64 + 4)
+    );
     assert_eq!(left(&gateway, descriptors), Vec::<String>::new());
     assert_served(&gateway);
 }

@@ -230,9 +230,9 @@ impl Case {
         let Client { codes, text, .. } = client;
         let mut leaked = left(gateway, descriptors);
         let heard = server.heard().split_off(heard_before).join("\n");
-        for (never, whole, side) in [
-            (self.never, heard, "upstream"), (self.never_told, text, "client")
-        ] {
+        for (never, whole, side) in
+            [(self.never, heard, "upstream"), (self.never_told, text, "client")]
+        {
             let told = never.iter().filter(|never| whole.contains(**never));
             leaked.extend(told.map(|never| format!("{never:?} to the {side}")));
         }
@@ -306,7 +306,15 @@ impl Row {
     pub(super) fn heading() -> String {
         format!(
             "{:<52} {:<22} {:>9} {:>9} {:>9} {:>9} {:>6} {:>7}  {}",
-            "input", "reply", "to gw", "to client", "to upstr.", "from it", "ms", "peak", "left over"
+            "input",
+            "reply",
+            "to gw",
+            "to client",
+            "to upstr.",
+            "from it",
+            "ms",
+            "peak",
+            "left over"
         )
     }
 
@@ -339,14 +347,7 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         let count = Count::default();
         let control = Some(Ftp::upon(count.of(stream)));
-        Self {
-            control,
-            count,
-            promised: None,
-            data: None,
-            codes: Vec::new(),
-            text: String::new(),
-        }
+        Self { control, count, promised: None, data: None, codes: Vec::new(), text: String::new() }
     }
 
     fn control(&mut self) -> &mut Ftp<Counted> {
@@ -445,8 +446,7 @@ impl Client {
 /// Where a 227 leads, if it does.
 fn address_of(text: &str) -> Option<SocketAddr> {
     let numbers = text.split_once('(')?.1.split_once(')')?.0;
-    let numbers: Vec<u8> =
-        numbers.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let numbers: Vec<u8> = numbers.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
     let [a, b, c, d, high, low] = numbers[..].try_into().ok()?;
     Some(([a, b, c, d], u16::from_be_bytes([high, low])).into())
 }

@@ -118,12 +118,10 @@ fn endings() -> Vec<Case> {
         )
         .stranger(),
         Case::new("nothing but a connection", [Step::Hear(220), Step::Break]).stranger(),
-        Case::new("half a line and FIN", [
-            Step::Hear(220),
-            Step::Say(b"USER evil"),
-            Step::Leave,
-            Step::End,
-        ])
+        Case::new(
+            "half a line and FIN",
+            [Step::Hear(220), Step::Say(b"USER evil"), Step::Leave, Step::End],
+        )
         .stranger()
         .never("evil"),
         Case::new("half a line and RST", [Step::Say(b"DELE evil"), Step::Break]).never("evil"),
@@ -133,12 +131,10 @@ fn endings() -> Vec<Case> {
 /// Too much of something.
 fn floods() -> Vec<Case> {
     let long = |name: &str, times| {
-        Case::new(name, [
-            Step::Pour(LONG, times),
-            Step::Say(b"\r\nNOOP\r\n"),
-            Step::Hear(500),
-            Step::Hear(200),
-        ])
+        Case::new(
+            name,
+            [Step::Pour(LONG, times), Step::Say(b"\r\nNOOP\r\n"), Step::Hear(500), Step::Hear(200)],
+        )
         .never("xx")
     };
     vec![
@@ -149,12 +145,15 @@ fn floods() -> Vec<Case> {
         Case::new("200,000 lines of one byte", [Step::Flood(b"\n", 200_000, &[500])]),
         Case::new("20,000 commands of one letter", [Step::Flood(b"X\n", 20_000, &[200])]),
         Case::new("20,000 USERs", [Step::Flood(b"USER a\r\n", 20_000, &[331])]),
-        Case::new("64 MiB after QUIT", [
-            Step::Say(b"QUIT\r\n"),
-            Step::Hear(221),
-            Step::Pour(LONG, 64 * MEBIBYTE / LONG.len()),
-            Step::End,
-        ])
+        Case::new(
+            "64 MiB after QUIT",
+            [
+                Step::Say(b"QUIT\r\n"),
+                Step::Hear(221),
+                Step::Pour(LONG, 64 * MEBIBYTE / LONG.len()),
+                Step::End,
+            ],
+        )
         .never("xx"),
         Case::new("login, PASV and LIST in one segment", logging_in(Step::Say(LOGIN))).stranger(),
         Case::new("the same byte by byte", logging_in(Step::Drip(LOGIN))).stranger(),
@@ -183,9 +182,8 @@ fn data() -> Vec<Case> {
         let begun = [Step::Say(b"STOR f\r\n"), Step::Hear(150), Step::Put(b"half of a file", 1)];
         [&promised()[..], &begun, steps].concat()
     };
-    let goes_on = |line, code| {
-        storing(&[Step::Say(line), Step::FinData, Step::Hear(226), Step::Hear(code)])
-    };
+    let goes_on =
+        |line, code| storing(&[Step::Say(line), Step::FinData, Step::Hear(226), Step::Hear(code)]);
     let quit = [goes_on(b"QUIT\r\n", 221), vec![Step::End]].concat();
     vec![
         Case::new("PASV, and nobody comes", [Step::Say(b"PASV\r\n"), Step::Promised]),
@@ -193,81 +191,94 @@ fn data() -> Vec<Case> {
         Case::new("QUIT in the midst of STOR", quit).stores(1),
         Case::new("REIN in the midst of STOR", goes_on(b"REIN\r\n", 200)).stores(1),
         Case::new("USER in the midst of STOR", goes_on(b"USER evil\r\n", 331)).stores(1),
-        Case::new("FIN on control in the midst of STOR", storing(&[Step::Leave, Step::Robbed, Step::End])),
+        Case::new(
+            "FIN on control in the midst of STOR",
+            storing(&[Step::Leave, Step::Robbed, Step::End]),
+        ),
         Case::new("RST on control in the midst of STOR", storing(&[Step::Break, Step::Robbed])),
         Case::new("RST on data in the midst of STOR", storing(&[Step::ResetData, Step::Hear(426)])),
-        Case::new("ABOR as urgent data in the midst of STOR", storing(&[
-            Step::Say(b"\xff\xf4\xff"),
-            Step::Urgent(b"\xf2"),
-            Step::Say(b"ABOR\r\n"),
-            Step::Hear(426),
-            Step::Hear(226),
-            Step::Robbed,
-        ])),
-        Case::new("ALLO of more than comes", [
-            &[Step::Say(b"ALLO 1000\r\n"), Step::Hear(200)][..],
-            &storing(&[Step::FinData, Step::Robbed, Step::Hear(426)]),
-        ]
-        .concat()),
-        Case::new("FIN on data with no byte", [&promised()[..], &[
-            Step::Say(b"STOR f\r\n"),
-            Step::Hear(150),
-            Step::FinData,
-            Step::Hear(226),
-        ]]
-        .concat())
+        Case::new(
+            "ABOR as urgent data in the midst of STOR",
+            storing(&[
+                Step::Say(b"\xff\xf4\xff"),
+                Step::Urgent(b"\xf2"),
+                Step::Say(b"ABOR\r\n"),
+                Step::Hear(426),
+                Step::Hear(226),
+                Step::Robbed,
+            ]),
+        ),
+        Case::new(
+            "ALLO of more than comes",
+            [
+                &[Step::Say(b"ALLO 1000\r\n"), Step::Hear(200)][..],
+                &storing(&[Step::FinData, Step::Robbed, Step::Hear(426)]),
+            ]
+            .concat(),
+        ),
+        Case::new(
+            "FIN on data with no byte",
+            [
+                &promised()[..],
+                &[Step::Say(b"STOR f\r\n"), Step::Hear(150), Step::FinData, Step::Hear(226)],
+            ]
+            .concat(),
+        )
         .stores(1),
-        Case::new("FIN on data of a download, then read", [&promised()[..], &[
-            Step::FinData,
-            Step::Say(b"RETR f\r\n"),
-            Step::Hear(150),
-            Step::Get(CONTENT),
-            Step::Hear(226),
-        ]]
-        .concat()),
-        Case::new("64 MiB of data without a command", [&promised()[..], &[
-            Step::Put(LONG, 1024),
-            Step::ResetData,
-        ]]
-        .concat()),
+        Case::new(
+            "FIN on data of a download, then read",
+            [
+                &promised()[..],
+                &[
+                    Step::FinData,
+                    Step::Say(b"RETR f\r\n"),
+                    Step::Hear(150),
+                    Step::Get(CONTENT),
+                    Step::Hear(226),
+                ],
+            ]
+            .concat(),
+        ),
+        Case::new(
+            "64 MiB of data without a command",
+            [&promised()[..], &[Step::Put(LONG, 1024), Step::ResetData]].concat(),
+        ),
     ]
 }
 
 /// Those that need a server or settings of their own.
 pub(super) fn cases_alone() -> Vec<Case> {
     vec![
-        Case::new("1,000 PASVs at once, and nobody comes", [Step::Flood(
-            b"PASV\r\n",
-            1000,
-            &[227, 425],
-        )])
+        Case::new(
+            "1,000 PASVs at once, and nobody comes",
+            [Step::Flood(b"PASV\r\n", 1000, &[227, 425])],
+        )
         .set("passive", "wait = \"1ms\""),
-        Case::new("one letter, and no more", [
-            Step::Hear(220),
-            Step::Say(b"U"),
-            Step::Hear(421),
-            Step::End,
-        ])
+        Case::new(
+            "one letter, and no more",
+            [Step::Hear(220), Step::Say(b"U"), Step::Hear(421), Step::End],
+        )
         .stranger()
         .set("timeouts", "login = \"500ms\""),
-        Case::new("a server made to echo 227", [
-            Step::Say(ECHO),
-            Step::Hear(227),
-            Step::Say(b"LIST\r\n"),
-            Step::Hear(425),
-        ])
+        Case::new(
+            "a server made to echo 227",
+            [Step::Say(ECHO), Step::Hear(227), Step::Say(b"LIST\r\n"), Step::Hear(425)],
+        )
         .on("XYZZY", Say(b"{argument}\r\n"))
         .never("EPSV"),
-        Case::new("a download that its client does not read", [
-            Step::Say(b"PASV\r\n"),
-            Step::Promised,
-            Step::Open,
-            Step::Say(b"RETR f\r\n"),
-            Step::Hear(150),
-            Step::Stuck(64 << 20),
-            Step::ResetData,
-            Step::Hear(426),
-        ])
+        Case::new(
+            "a download that its client does not read",
+            [
+                Step::Say(b"PASV\r\n"),
+                Step::Promised,
+                Step::Open,
+                Step::Say(b"RETR f\r\n"),
+                Step::Hear(150),
+                Step::Stuck(64 << 20),
+                Step::ResetData,
+                Step::Hear(426),
+            ],
+        )
         .on("RETR", Do(MUCH)),
     ]
 }

@@ -6,6 +6,7 @@
 mod bounds;
 mod case;
 mod clients;
+mod lease;
 mod servers;
 mod table;
 

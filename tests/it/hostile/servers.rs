@@ -101,20 +101,22 @@ fn ports() -> Vec<Case> {
             b"227-(10,0,0,5,0,22)\r\n227 (0,0,0,0,{high,low})\r\n",
         ),
         followed("227 with two addresses", b"227 (0,0,0,0,{high,low}) (10,0,0,5,0,22)\r\n"),
-        refused("227 with two addresses, the first evil", 425,
-            b"227 (10,0,0,5,0,22) (0,0,0,0,{high,low})\r\n").never_told("10,0,0,5"),
+        refused(
+            "227 with two addresses, the first evil",
+            425,
+            b"227 (10,0,0,5,0,22) (0,0,0,0,{high,low})\r\n",
+        )
+        .never_told("10,0,0,5"),
         refused("227 with port 22", 425, b"227 ok (0,0,0,0,0,22)\r\n"),
         refused("227 with a port out of range", 425, b"227 ok (0,0,0,0,{high,low})\r\n")
             .set("upstream", "passive_ports = \"2000-2999\""),
         refused("227 with port 0", 227, b"227 ok (1,2,3,4,0,0)\r\n"),
         refused("227 with a number over 255", 227, b"227 ok (1,2,3,4,5,600)\r\n"),
         refused("227 with five numbers", 227, b"227 ok (1,2,3,4,5)\r\n"),
-        Case::new("227 that nobody asked for", [
-            Step::Say(b"SITE x\r\n"),
-            Step::Hear(200),
-            Step::Say(b"LIST\r\n"),
-            Step::Hear(425),
-        ])
+        Case::new(
+            "227 that nobody asked for",
+            [Step::Say(b"SITE x\r\n"), Step::Hear(200), Step::Say(b"LIST\r\n"), Step::Hear(425)],
+        )
         .on("SITE", Say(b"200 ok\r\n227 ok (10,0,0,5,{high,low})\r\n"))
         .never_told("10,0,0,5"),
         Case::new("227 for LIST", [asked("LIST"), vec![Step::Robbed, Step::Hear(426)]].concat())
@@ -136,10 +138,10 @@ fn extended_ports() -> Vec<Case> {
         followed("229 with port 0", b"229 ok (|||0|)\r\n"),
         followed("229 that is not closed", b"229 ok (|||22\r\n"),
         followed("227 for EPSV", b"227 ok (10,0,0,5,0,22)\r\n"),
-        Case::new("229 to a port where nobody listens", [asked("LIST"), vec![
-            Step::Hear(425),
-        ]]
-        .concat())
+        Case::new(
+            "229 to a port where nobody listens",
+            [asked("LIST"), vec![Step::Hear(425)]].concat(),
+        )
         .on("EPSV", Say(b"229 ok (|||1025|)\r\n"))
         .on("LIST", Say(b"425 nobody came\r\n")),
     ]
@@ -162,7 +164,11 @@ fn transfers() -> Vec<Case> {
     let cut = [Step::Hear(150), Step::Robbed, Step::Hear(426), pwd, at];
     vec![
         retr("226 before the data", &[BEGIN, DONE, Act::Accept, CONTENTS, Act::Fin], &whole),
-        retr("226 without 150, before the data", &[DONE, Act::Accept, CONTENTS, Act::Fin], &whole[1..]),
+        retr(
+            "226 without 150, before the data",
+            &[DONE, Act::Accept, CONTENTS, Act::Fin],
+            &whole[1..],
+        ),
         retr("226 twice", &[BEGIN, Act::Accept, CONTENTS, Act::Fin, DONE, DONE], &whole),
         retr(
             "226 after 2 s",
@@ -176,20 +182,17 @@ fn transfers() -> Vec<Case> {
         retr("150 and no data", &[BEGIN], &cut).set(IDLE.0, IDLE.1),
         retr("neither 150 nor data", &[], &cut[1..]).set(IDLE.0, IDLE.1),
         retr("226 and no data", &[BEGIN, DONE], &cut).set(IDLE.0, IDLE.1),
-        retr("data, FIN, and no 226", &[BEGIN, Act::Accept, CONTENTS, Act::Fin], &[
-            Step::Hear(150),
-            Step::Hear(426),
-            Step::Hear(421),
-            Step::Robbed,
-            Step::End,
-        ])
+        retr(
+            "data, FIN, and no 226",
+            &[BEGIN, Act::Accept, CONTENTS, Act::Fin],
+            &[Step::Hear(150), Step::Hear(426), Step::Hear(421), Step::Robbed, Step::End],
+        )
         .set(SILENT.0, SILENT.1),
-        Case::new("64 MiB for a server that reads nothing", [&asked("STOR")[..], &[
-            Step::Hear(150),
-            Step::Put(LONG, MUCH),
-            Step::Hear(426),
-        ]]
-        .concat())
+        Case::new(
+            "64 MiB for a server that reads nothing",
+            [&asked("STOR")[..], &[Step::Hear(150), Step::Put(LONG, MUCH), Step::Hear(426)]]
+                .concat(),
+        )
         .on("STOR", Do(&[BEGIN, Act::Accept]))
         .set(IDLE.0, IDLE.1),
     ]
@@ -216,15 +219,16 @@ fn replies() -> Vec<Case> {
         said("421 unasked, and the control connection stays", Say(b"200 ok\r\n421 bye\r\n"), 200)
             .then([Step::Hear(421), Step::End]),
         said("NUL, CR and ESC in a reply", Say(b"200 a\0b\rc\x1b[2J\r\n"), 200),
-        said("a reply line of 64 KiB", Do(&[
-            Act::Say(b"200 "),
-            Act::Pour(LONG, 1),
-            Act::Say(b"\r\n"),
-        ]), 200),
-        said("150 a hundred times, and 200", Do(&[
-            Act::Pour(b"150 wait\r\n", 100),
-            Act::Say(b"200 ok\r\n"),
-        ]), 150)
+        said(
+            "a reply line of 64 KiB",
+            Do(&[Act::Say(b"200 "), Act::Pour(LONG, 1), Act::Say(b"\r\n")]),
+            200,
+        ),
+        said(
+            "150 a hundred times, and 200",
+            Do(&[Act::Pour(b"150 wait\r\n", 100), Act::Say(b"200 ok\r\n")]),
+            150,
+        )
         .then(vec![Step::Hear(150); 99])
         .then([Step::Hear(200)]),
     ]
@@ -242,7 +246,11 @@ fn floods() -> Vec<Case> {
     let heard = |bytes| [Step::Hear(200), Step::Sent(bytes)];
     vec![
         flood("64 MiB of a line without end", &[Act::Say(b"200 "), Act::Pour(LONG, MUCH)], &ended),
-        flood("64 MiB of a reply without end", &[Act::Say(b"211-\r\n"), Act::Pour(MANY, MUCH)], &ended),
+        flood(
+            "64 MiB of a reply without end",
+            &[Act::Say(b"211-\r\n"), Act::Pour(MANY, MUCH)],
+            &ended,
+        ),
         flood("260,000 replies to nothing, 4 MiB", &[Act::Pour(MANY, 64)], &heard(4 << 20)),
         flood("1,024 replies to nothing, 64 MiB", &[Act::Pour(ONE, MUCH)], &heard(64 << 20)),
         flood(

@@ -26,7 +26,8 @@ fn every_hostile_input_is_answered_and_leaves_nothing() {
         let lines: Vec<String> = rows.iter().map(Row::line).collect();
         table += &format!("{title}\n{}\n{}\n\n", Row::heading(), lines.join("\n"));
     }
-    table += "bytes: from and to the client, to and from the server; peak: memory above that before\n";
+    table +=
+        "bytes: from and to the client, to and from the server; peak: memory above that before\n";
     println!("{table}");
     // tests/run shows it at the end.
     fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/target/hostile.txt"), &table).unwrap();
