@@ -1,18 +1,13 @@
 //! One hostile input: what is sent, what comes of it, and what it cost.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
-
+use super::client::{Client, Step};
 use crate::harness::canned::{Answer, CannedServer, Script};
-use crate::harness::counted::{Count, Counted};
-use crate::harness::ftp::{End, Ftp, Wire, connect, fin, read_to_end, reset};
 use crate::harness::gateway::Gateway;
-use crate::harness::{PATIENCE, address, eventually};
+use crate::harness::{PATIENCE, eventually};
 
 /// Memory in KiB that a gateway may take for any of it, at its most.
 pub(super) const LITTLE: i64 = 4096;
@@ -24,49 +19,6 @@ const GAUGES: [&str; 5] = [
     "ftpgate_upstream_connections",
     "ftpgate_endpoint_sessions",
 ];
-/// Text of replies that is kept, to look at.
-const KEPT: usize = 64 * 1024;
-
-/// A step of a client's.
-#[derive(Debug, Clone)]
-pub(super) enum Step {
-    /// The control connection is ended, by RST.
-    Break,
-    /// Each byte in a segment of its own.
-    Drip(&'static [u8]),
-    /// The control connection must have ended.
-    End,
-    /// The data connection is ended, by FIN.
-    FinData,
-    /// This line so many times, whose replies are read meanwhile: each has one of these codes.
-    Flood(&'static [u8], usize, &'static [u16]),
-    /// That comes on the data connection, and then FIN.
-    Get(&'static [u8]),
-    /// The next reply has this code.
-    Hear(u16),
-    /// The control connection is ended, by FIN.
-    Leave,
-    /// A data connection to where the latest 227 has said.
-    Open,
-    /// These bytes so many times, or until nobody takes them.
-    Pour(&'static [u8], usize),
-    /// The next reply is a 227.
-    Promised,
-    /// The same as [`Step::Pour`] on the data connection.
-    Put(&'static [u8], usize),
-    /// The data connection is ended, by RST.
-    ResetData,
-    /// The data connection must be ended by RST, whatever came before.
-    Robbed,
-    /// All of this at once.
-    Say(&'static [u8]),
-    /// The upstream has sent at least so much.
-    Sent(u64),
-    /// The upstream sends no more, though it could, and has not sent that much.
-    Stuck(u64),
-    /// The same as [`Step::Say`] as urgent data.
-    Urgent(&'static [u8]),
-}
 
 /// An input.
 pub(super) struct Case {
@@ -99,17 +51,6 @@ struct Outcome {
     took: Duration,
     peak_kib: i64,
     leaked: Vec<String>,
-}
-
-/// A client at work.
-struct Client {
-    /// None once it is reset.
-    control: Option<Ftp<Counted>>,
-    count: Count,
-    promised: Option<SocketAddr>,
-    data: Option<Counted>,
-    codes: Vec<String>,
-    text: String,
 }
 
 // === impl Case ===
@@ -227,7 +168,7 @@ impl Case {
         }
         let took = started.elapsed();
         let peak_kib = gateway.peak_kib() - resident;
-        let Client { codes, text, .. } = client;
+        let (codes, text) = client.leave();
         let mut leaked = left(gateway, descriptors);
         let heard = server.heard().split_off(heard_before).join("\n");
         for (never, whole, side) in
@@ -336,117 +277,4 @@ impl Row {
             (*peak_kib).max(0),
         )
     }
-}
-
-// === impl Client ===
-
-impl Client {
-    /// From an address that has all nine ports to itself.
-    fn connect(to: SocketAddr) -> Self {
-        let stream = connect(to, Some(address::unused().into())).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let count = Count::default();
-        let control = Some(Ftp::upon(count.of(stream)));
-        Self { control, count, promised: None, data: None, codes: Vec::new(), text: String::new() }
-    }
-
-    fn control(&mut self) -> &mut Ftp<Counted> {
-        self.control.as_mut().unwrap()
-    }
-
-    fn data(&mut self) -> Counted {
-        self.data.take().unwrap()
-    }
-
-    /// Takes one step; `sent_before` is what the upstream had sent before the first.
-    fn take(&mut self, step: &Step, server: &CannedServer, sent_before: u64) {
-        match *step {
-            Step::Break => reset(self.control.take().unwrap().into_inner().into_inner()),
-            Step::Drip(bytes) => bytes.chunks(1).for_each(|byte| {
-                self.control().wire().write_all(byte).unwrap();
-                // So that it arrives by itself, mostly.
-                thread::sleep(Duration::from_micros(200));
-            }),
-            Step::End => {
-                let error = self.control().try_reply().unwrap_err();
-                self.codes.push(match error.kind() {
-                    ErrorKind::UnexpectedEof => "end".into(),
-                    // What was sent last may have met nobody.
-                    ErrorKind::ConnectionReset => "reset".into(),
-                    _ => panic!("no end: {error}"),
-                });
-            }
-            Step::FinData => fin(self.data.as_ref().unwrap().socket()),
-            Step::Flood(line, times, codes) => {
-                let mut writer = self.control().wire().try_clone().unwrap();
-                thread::scope(|scope| {
-                    scope.spawn(move || writer.write_all(&line.repeat(times)).unwrap());
-                    (0..times).for_each(|_| self.hear(codes));
-                });
-            }
-            Step::Get(content) => {
-                let mut data = self.data();
-                let mut found = Vec::new();
-                data.read_to_end(&mut found).unwrap();
-                assert_eq!(found.escape_ascii().to_string(), content.escape_ascii().to_string());
-            }
-            Step::Hear(code) => self.hear(&[code]),
-            Step::Leave => {
-                self.control().stream().shutdown(Shutdown::Write).unwrap();
-            }
-            Step::Open => {
-                let to = self.promised.take().unwrap();
-                let data = self.control().open(to);
-                data.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
-                self.data = Some(self.count.of(data));
-            }
-            Step::Pour(bytes, times) => {
-                let _ = (0..times).try_for_each(|_| self.control().wire().write_all(bytes));
-            }
-            Step::Promised => self.hear(&[227]),
-            Step::Put(bytes, times) => {
-                let data = self.data.as_mut().unwrap();
-                let _ = (0..times).try_for_each(|_| data.write_all(bytes));
-            }
-            Step::ResetData => reset(self.data().into_inner()),
-            Step::Robbed => assert_eq!(read_to_end(self.data().into_inner()).1, End::Reset),
-            // It may be closed already, and the rest find nobody.
-            Step::Say(bytes) => drop(self.control().wire().write_all(bytes)),
-            Step::Sent(least) => eventually("the upstream to have sent it", || {
-                (server.count.sent() - sent_before >= least).then_some(())
-            }),
-            Step::Stuck(most) => {
-                let mut last = 0;
-                let sent = || server.count.sent() - sent_before;
-                eventually("the upstream to be held up", || {
-                    thread::sleep(Duration::from_millis(200));
-                    let before = std::mem::replace(&mut last, sent());
-                    (before == last && last > 0).then_some(())
-                });
-                assert!(last < most, "{last} bytes were taken");
-            }
-            Step::Urgent(bytes) => {
-                SockRef::from(self.control().stream()).send_out_of_band(bytes).unwrap();
-            }
-        }
-    }
-
-    fn hear(&mut self, codes: &[u16]) {
-        let reply = self.control().reply().expect(codes);
-        self.codes.push(reply.code.to_string());
-        if reply.code == 227 {
-            self.promised = address_of(&reply.text);
-        }
-        if self.text.len() < KEPT {
-            self.text += &reply.text;
-        }
-    }
-}
-
-/// Where a 227 leads, if it does.
-fn address_of(text: &str) -> Option<SocketAddr> {
-    let numbers = text.split_once('(')?.1.split_once(')')?.0;
-    let numbers: Vec<u8> = numbers.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
-    let [a, b, c, d, high, low] = numbers[..].try_into().ok()?;
-    Some(([a, b, c, d], u16::from_be_bytes([high, low])).into())
 }

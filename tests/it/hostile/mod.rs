@@ -1,13 +1,14 @@
 //! Clients that no good client is, and servers: what they do harms nobody but themselves.
 //!
-//! `table` runs each input of `clients` and `servers` and tells what it cost; `bounds` has those that
+//! `table` runs each input of `from_clients` and `from_servers` and tells what it cost; `bounds` has those that
 //! take many connections at once.
 
 mod bounds;
 mod case;
-mod clients;
+mod client;
+mod from_clients;
+mod from_servers;
 mod lease;
-mod servers;
 mod table;
 
 use std::io::{ErrorKind, Read, Write};

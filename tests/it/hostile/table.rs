@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use super::case::{Case, Row, resting};
-use super::{clients, servers};
+use super::{from_clients, from_servers};
 use crate::harness::canned::CannedServer;
 use crate::harness::gateway::Gateway;
 use crate::operate::SPECIAL;
@@ -17,9 +17,12 @@ const AT_ONCE: usize = 3;
 #[test]
 fn every_hostile_input_is_answered_and_leaves_nothing() {
     let parts = [
-        ("what clients send, one after the other to one gateway", together(clients::cases())),
-        ("what clients send, each to a gateway of its own", each_alone(clients::cases_alone())),
-        ("what servers send, each to a gateway of its own", each_alone(servers::cases())),
+        ("what clients send, one after the other to one gateway", together(from_clients::cases())),
+        (
+            "what clients send, each to a gateway of its own",
+            each_alone(from_clients::cases_alone()),
+        ),
+        ("what servers send, each to a gateway of its own", each_alone(from_servers::cases())),
     ];
     let mut table = String::new();
     for (title, rows) in &parts {
@@ -40,7 +43,7 @@ fn every_hostile_input_is_answered_and_leaves_nothing() {
 fn together(cases: Vec<Case>) -> Vec<Row> {
     let server = CannedServer::script().start();
     let mut options = Gateway::to_address(server.address);
-    for (section, line) in clients::SETTINGS {
+    for (section, line) in from_clients::SETTINGS {
         options = options.set(section, line);
     }
     let gateway = options.start();

@@ -1,6 +1,7 @@
 //! What clients send that no good client does, and what they hear.
 
-use super::case::{Case, Step};
+use super::case::Case;
+use super::client::Step;
 use crate::harness::canned::Answer::{Do, Say};
 use crate::harness::canned::{Act, CONTENT};
 

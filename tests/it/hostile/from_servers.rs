@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::case::{Case, Step};
+use super::case::Case;
+use super::client::Step;
 use crate::harness::canned::Answer::{self, Do, Leave, Say};
 use crate::harness::canned::{Act, CONTENT};
 
