@@ -1,7 +1,7 @@
 //! Clients that no good client is, and servers: what they do harms nobody but themselves.
 //!
-//! `table` runs each input of `from_clients` and `from_servers` and tells what it cost; `bounds` has those that
-//! take many connections at once.
+//! `table` runs each input of `from_clients` and `from_servers` and tells what it cost; `bounds` has
+//! those that take many connections at once.
 
 mod bounds;
 mod case;
