@@ -183,6 +183,6 @@ impl Client {
 fn address_of(text: &str) -> Option<SocketAddr> {
     let numbers = text.split_once('(')?.1.split_once(')')?.0;
     let numbers: Vec<u8> = numbers.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
-    let [a, b, c, d, high, low] = numbers[..].try_into().ok()?;
+    let [a, b, c, d, high, low]: [u8; 6] = numbers.try_into().ok()?;
     Some(([a, b, c, d], u16::from_be_bytes([high, low])).into())
 }

@@ -154,8 +154,9 @@ fn transfers() -> Vec<Case> {
     const DONE: Act = Act::Say(b"226 done\r\n");
     const CUT: Act = Act::Say(b"426 cut\r\n");
     const CONTENTS: Act = Act::Send(CONTENT, 1);
+    const LATE: Act = Act::Wait(Duration::from_secs(2));
     let retr = |name: &str, acts, steps: &[Step]| {
-        Case::new(name, [&asked("RETR"), steps].concat())
+        Case::new(name, [&asked("RETR")[..], steps].concat())
             .on("RETR", Do(acts))
             .on("PWD", Say(b"257 \"/\"\r\n"))
     };
@@ -171,11 +172,7 @@ fn transfers() -> Vec<Case> {
             &whole[1..],
         ),
         retr("226 twice", &[BEGIN, Act::Accept, CONTENTS, Act::Fin, DONE, DONE], &whole),
-        retr(
-            "226 after 2 s",
-            &[BEGIN, Act::Accept, CONTENTS, Act::Fin, Act::Wait(Duration::from_secs(2)), DONE],
-            &whole,
-        ),
+        retr("226 after 2 s", &[BEGIN, Act::Accept, CONTENTS, Act::Fin, LATE, DONE], &whole),
         retr("426 and 226", &[BEGIN, Act::Accept, CONTENTS, Act::Reset, CUT, DONE], &cut),
         retr("data accepted and reset", &[BEGIN, Act::Accept, Act::Reset, CUT], &cut),
         retr("data reset, and 226", &[BEGIN, Act::Accept, CONTENTS, Act::Reset, DONE], &cut),
@@ -238,7 +235,7 @@ fn replies() -> Vec<Case> {
 /// Too much of something.
 fn floods() -> Vec<Case> {
     let flood = |name: &str, acts, steps: &[Step]| {
-        Case::new(name, [&[Step::Say(b"SITE x\r\n")], steps].concat())
+        Case::new(name, [&[Step::Say(b"SITE x\r\n")][..], steps].concat())
             .on("SITE", Do(acts))
             .set(QUIET.0, QUIET.1)
     };
