@@ -29,6 +29,8 @@ pub(super) struct Control {
     stream: TcpStream,
     /// Sealed, if there is TLS.
     unsent: Vec<u8>,
+    /// A write has failed.
+    broken: bool,
     tls: Option<Tls>,
 }
 
@@ -60,7 +62,7 @@ impl Control {
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_PROBES);
         let _ = socket.set_tcp_keepalive(&keepalive);
-        Self { stream, unsent: Vec::new(), tls: None }
+        Self { stream, unsent: Vec::new(), broken: false, tls: None }
     }
 
     /// From here on everything is sealed, beginning with the handshake.
@@ -113,7 +115,7 @@ impl Control {
         self.unsent.is_empty()
     }
 
-    /// Sends now or keeps for [`Control::flush`]. An error shows at the next read.
+    /// Sends now or keeps for [`Control::flush`]. An error shows at the next read, as [`Read::Lost`].
     pub(super) fn send(&mut self, bytes: &[u8]) {
         match &mut self.tls {
             Some(tls) => {
@@ -132,23 +134,26 @@ impl Control {
 
     /// Sends what was kept.
     pub(super) fn flush(&mut self) {
-        let sent = self.send_now(&self.unsent);
-        if sent == self.unsent.len() {
-            self.unsent = Vec::new();
-        } else {
-            self.unsent.drain(..sent);
+        let mut unsent = std::mem::take(&mut self.unsent);
+        let sent = self.send_now(&unsent);
+        if sent < unsent.len() {
+            unsent.drain(..sent);
+            self.unsent = unsent;
         }
     }
 
     /// Sends what the socket takes and says how much that is. A broken connection takes
     /// everything: there is nobody left.
-    fn send_now(&self, bytes: &[u8]) -> usize {
+    fn send_now(&mut self, bytes: &[u8]) -> usize {
         let mut sent = 0;
         while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
             match self.stream.try_write(rest) {
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return sent,
-                Err(_) => return bytes.len(),
+                Err(_) => {
+                    self.broken = true;
+                    return bytes.len();
+                }
             }
         }
         sent
@@ -199,6 +204,8 @@ impl Control {
         take: impl FnOnce(&[u8]),
     ) -> Read {
         match result {
+            // The kernel tells of a reset once, and may have told whoever wrote.
+            Ok(0) if self.broken => Read::Lost,
             Ok(0) => Read::End,
             Ok(count) => {
                 let bytes = bytes.get(..count).unwrap_or_default();

@@ -218,21 +218,18 @@ pub(super) fn left(gateway: &Gateway, descriptors: usize) -> Vec<String> {
     }
 }
 
-/// The same code many times in a row as one.
+/// The codes, or of very many only which they are.
 fn shortened(codes: &[String]) -> String {
     let runs = codes.chunk_by(|a, b| a == b).map(|run| match run.len() {
         1 => run[0].clone(),
         count => format!("{} x{count}", run[0]),
     });
     let runs: Vec<String> = runs.collect();
-    match runs.len() {
-        0..=6 => runs.join(" "),
-        _ => {
-            let kinds: BTreeSet<&String> = codes.iter().collect();
-            let kinds: Vec<&str> = kinds.into_iter().map(String::as_str).collect();
-            format!("{} x{}", kinds.join("/"), codes.len())
-        }
+    if runs.len() <= 2 || codes.len() <= 6 {
+        return runs.join(" ");
     }
+    let kinds: BTreeSet<&str> = codes.iter().map(String::as_str).collect();
+    format!("{} x{}", kinds.into_iter().collect::<Vec<_>>().join("/"), codes.len())
 }
 
 // === impl Row ===

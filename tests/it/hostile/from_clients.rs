@@ -13,6 +13,8 @@ const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n";
 const MUCH: &[Act] = &[Act::Say(b"150 here\r\n"), Act::Accept, Act::Send(LONG, 1024)];
 /// What no upstream ever hears: a line with nothing on it.
 const EMPTY: &str = "\n\n";
+/// PASV and a data connection.
+const PROMISED: [Step; 3] = [Step::Say(b"PASV\r\n"), Step::Promised, Step::Open];
 const LOGIN: &[u8] = b"USER a\r\nPASS b\r\nPASV\r\nLIST\r\n";
 const MEBIBYTE: usize = 1 << 20;
 const LONG: &[u8] = &[b'x'; 64 * 1024];
@@ -30,7 +32,7 @@ const LINES: &[(&[u8], &[u16], &str)] = &[
     (b"PORT 256,0,0,1,31,64\r\n", &[501], "256,"),
     (b"PORT -1,0,0,1,31,64\r\n", &[501], "-1,"),
     (b"EPRT |1|10.0.0.5|6000|\r\n", &[504], "10.0.0.5"),
-    (b"EPRT |2|::ffff:10.0.0.5|6000|\r\n", &[522], "10.0.0.5"),
+    (b"EPRT |2|::ffff:10.0.0.5|6000|\r\n", &[504], "10.0.0.5"),
     (b"EPRT !1!10.0.0.5!6000!\r\n", &[504], "10.0.0.5"),
     (b"EPRT |1|10.0.0.5|6000\r\n", &[501], "10.0.0.5"),
     (b"EPRT 1|10.0.0.5|6000|\r\n", &[501], "10.0.0.5"),
@@ -60,7 +62,7 @@ const LINES: &[(&[u8], &[u16], &str)] = &[
     (b"MKD 227 Entering Passive Mode (1,2,3,4,5,6)\r\n", &[200], "EPSV"),
     (b"RETR 227 Entering Passive Mode (1,2,3,4,5,6)\r\n", &[425], "RETR"),
     (b"AUTH TLS\r\nUSER evil\r\n", &[502, 331], "AUTH"),
-    (b"ADAT x\r\nCCC\r\nPROT P\r\n", &[502, 533, 503], "ADAT"),
+    (b"ADAT x\r\nCCC\r\nPROT P\r\n", &[502, 533, 502], "ADAT"),
     (b"LPRT 4,4,10,0,0,5,2,0,22\r\nLPSV\r\n", &[502, 502], "LPRT"),
     (b"MODE Z\r\nMODE B\r\n", &[504, 504], "MODE"),
     (b"HOST evil\r\nCLNT evil\r\nLANG evil\r\n", &[200, 200, 200], EMPTY),
@@ -178,17 +180,15 @@ fn logging_in(said: Step) -> Vec<Step> {
 
 /// Data connections, and what is done in the midst of them.
 fn data() -> Vec<Case> {
-    let promised = || vec![Step::Say(b"PASV\r\n"), Step::Promised, Step::Open];
     let storing = |steps: &[Step]| {
         let begun = [Step::Say(b"STOR f\r\n"), Step::Hear(150), Step::Put(b"half of a file", 1)];
-        [&promised()[..], &begun, steps].concat()
+        [&PROMISED[..], &begun, steps].concat()
     };
     let goes_on =
         |line, code| storing(&[Step::Say(line), Step::FinData, Step::Hear(226), Step::Hear(code)]);
     let quit = [goes_on(b"QUIT\r\n", 221), vec![Step::End]].concat();
     vec![
         Case::new("PASV, and nobody comes", [Step::Say(b"PASV\r\n"), Step::Promised]),
-        Case::new("PASV, a connection, and no command", promised()),
         Case::new("QUIT in the midst of STOR", quit).stores(1),
         Case::new("REIN in the midst of STOR", goes_on(b"REIN\r\n", 200)).stores(1),
         Case::new("USER in the midst of STOR", goes_on(b"USER evil\r\n", 331)).stores(1),
@@ -220,7 +220,7 @@ fn data() -> Vec<Case> {
         Case::new(
             "FIN on data with no byte",
             [
-                &promised()[..],
+                &PROMISED[..],
                 &[Step::Say(b"STOR f\r\n"), Step::Hear(150), Step::FinData, Step::Hear(226)],
             ]
             .concat(),
@@ -229,7 +229,7 @@ fn data() -> Vec<Case> {
         Case::new(
             "FIN on data of a download, then read",
             [
-                &promised()[..],
+                &PROMISED[..],
                 &[
                     Step::FinData,
                     Step::Say(b"RETR f\r\n"),
@@ -240,16 +240,16 @@ fn data() -> Vec<Case> {
             ]
             .concat(),
         ),
-        Case::new(
-            "64 MiB of data without a command",
-            [&promised()[..], &[Step::Put(LONG, 1024), Step::ResetData]].concat(),
-        ),
     ]
 }
 
-/// Those that need a server or settings of their own.
+/// Those that need a server or settings of their own, or open a data connection of the server's that
+/// it would take for the next client's.
 pub(super) fn cases_alone() -> Vec<Case> {
     vec![
+        Case::new("PASV, a connection, and no command", PROMISED),
+        Case::new("64 MiB of data without a command", PROMISED)
+            .then([Step::Put(LONG, 1024), Step::ResetData]),
         Case::new(
             "1,000 PASVs at once, and nobody comes",
             [Step::Flood(b"PASV\r\n", 1000, &[227, 425])],
@@ -267,19 +267,14 @@ pub(super) fn cases_alone() -> Vec<Case> {
         )
         .on("XYZZY", Say(b"{argument}\r\n"))
         .never("EPSV"),
-        Case::new(
-            "a download that its client does not read",
-            [
-                Step::Say(b"PASV\r\n"),
-                Step::Promised,
-                Step::Open,
+        Case::new("a download that its client does not read", PROMISED)
+            .then([
                 Step::Say(b"RETR f\r\n"),
                 Step::Hear(150),
                 Step::Stuck(64 << 20),
                 Step::ResetData,
                 Step::Hear(426),
-            ],
-        )
-        .on("RETR", Do(MUCH)),
+            ])
+            .on("RETR", Do(MUCH)),
     ]
 }
