@@ -32,6 +32,7 @@ fn a_forged_lease_changes_the_role_and_nothing_else() {
             "ha.lease",
             &format!("bucket = \"{}\"\nkey = \"lease.json\"\nttl = \"10s\"", s3.bucket),
         )
+        .set("log", "level = \"info\"")
         .in_aws()
         .env("AWS_ENDPOINT_URL_S3", format!("http://{}", s3.address))
         .start();
@@ -49,7 +50,7 @@ fn a_forged_lease_changes_the_role_and_nothing_else() {
     is_served();
     let before = gateway.resident_kib();
     gateway.forget_peak();
-    forge(&[b'x'; 64 << 10].repeat(1024));
+    forge(&[b'x'; 64 << 10].repeat(128));
     gateway.logs("the object is no lease");
     is_served();
     let peak = gateway.peak_kib() - before;
