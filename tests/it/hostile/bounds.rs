@@ -18,7 +18,7 @@ use crate::harness::{PATIENCE, address, bytes, eventually};
 /// Sessions, or what wants to be one, at once.
 const MANY: usize = 100;
 /// KiB that one of them may take.
-const EACH: i64 = 64;
+const EACH: i64 = 32;
 
 fn before_canned() -> (CannedServer, GatewayOptions<'static>) {
     let server = CannedServer::script().start();
@@ -255,13 +255,6 @@ fn users_verbs_names_and_addresses_add_no_series_to_the_metrics() {
     }
 }
 
-/// Clock ticks that a process has had of the processors (proc(5), stat).
-fn ticks(gateway: &Gateway) -> u64 {
-    let stat = gateway.process.proc("stat");
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
-
 #[test]
 fn without_a_descriptor_left_nothing_spins_and_everything_works_again_after_it() {
     let (_server, gateway) = before_canned();
@@ -274,11 +267,12 @@ fn without_a_descriptor_left_nothing_spins_and_everything_works_again_after_it()
     let waiting: Vec<TcpStream> =
         (0..50).map(|_| connect(gateway.address, None).unwrap()).collect();
     gateway.logs("accept failed");
-    let (before, started) = (ticks(&gateway), Instant::now());
+    let failed = || gateway.log().matches("accept failed").count();
+    let before = failed();
     thread::sleep(Duration::from_secs(1));
-    // A hundredth of a second each; a loop that spins takes all of them.
-    let (took, all) = (ticks(&gateway) - before, started.elapsed().as_millis() as u64 / 10);
-    assert!(took * 5 < all, "{took} of {all} ticks");
+    // Ten times, as the pause is a tenth of a second; a listener that spins fails thousands of times.
+    let times = failed() - before;
+    assert!(times < 20, "{times} times");
     drop(waiting);
     assert_eq!(
         prlimit(pid, Resource::Nofile, usual).unwrap().current,
