@@ -232,7 +232,7 @@ fn users_verbs_names_and_addresses_add_no_series_to_the_metrics() {
                 client.command(&format!("RETR file-{number}")).expect(&[425]);
             }
             client.command(&format!("EPRT |1|10.0.0.{}|6000|", number % 255)).expect(&[504]);
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 client.command("QUIT").expect(&[221]);
             }
         };
