@@ -159,7 +159,7 @@ impl Case {
         gateway.forget_peak();
         let started = Instant::now();
         for step in &self.steps {
-            client.take(step, server, before[1][0]);
+            client.take(step, server, before[1]);
         }
         let ended = |step: &Step| matches!(step, Step::Break | Step::End | Step::Leave);
         if !self.steps.iter().any(ended) {

@@ -42,6 +42,8 @@ pub(super) enum Step {
     Promised,
     /// The same as [`Step::Pour`] on the data connection.
     Put(&'static [u8], usize),
+    /// The upstream has received at least so much.
+    Received(u64),
     /// The data connection is ended, by RST.
     ResetData,
     /// The data connection must be ended by RST, whatever came before.
@@ -89,8 +91,9 @@ impl Client {
         self.data.take().unwrap()
     }
 
-    /// Takes one step; `sent_before` is what the upstream had sent before the first.
-    pub(super) fn take(&mut self, step: &Step, server: &CannedServer, sent_before: u64) {
+    /// Takes one step; `before` is what the upstream had sent and received before the first.
+    pub(super) fn take(&mut self, step: &Step, server: &CannedServer, before: [u64; 2]) {
+        let [sent_before, received_before] = before;
         match *step {
             Step::Break => reset(self.control.take().unwrap().into_inner().into_inner()),
             Step::Drip(bytes) => bytes.chunks(1).for_each(|byte| {
@@ -139,6 +142,9 @@ impl Client {
                 let data = self.data.as_mut().unwrap();
                 let _ = (0..times).try_for_each(|_| data.write_all(bytes));
             }
+            Step::Received(least) => eventually("the upstream to have received it", || {
+                (server.count.received() - received_before >= least).then_some(())
+            }),
             Step::ResetData => reset(self.data().into_inner()),
             Step::Robbed => assert_eq!(read_to_end(self.data().into_inner()).1, End::Reset),
             // It may be closed already, and the rest find nobody.

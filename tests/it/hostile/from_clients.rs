@@ -181,7 +181,11 @@ fn logging_in(said: Step) -> Vec<Step> {
 /// Data connections, and what is done in the midst of them.
 fn data() -> Vec<Case> {
     let storing = |steps: &[Step]| {
-        let begun = [Step::Say(b"STOR f\r\n"), Step::Hear(150), Step::Put(b"half of a file", 1)];
+        // So that bytes move, and not only a command, when it is disturbed.
+        let half: &'static [u8] = b"half of a file";
+        let sent = (b"EPSV\r\nSTOR f\r\n".len() + half.len()) as u64;
+        let begun =
+            [Step::Say(b"STOR f\r\n"), Step::Hear(150), Step::Put(half, 1), Step::Received(sent)];
         [&PROMISED[..], &begun, steps].concat()
     };
     let goes_on =
