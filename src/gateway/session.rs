@@ -163,6 +163,7 @@ impl Session {
             own_ports: shared.own_ports.clone(),
             permit: rule.map(|rule| Arc::clone(rule.permit())),
             penalties: true,
+            locate: shared.verifier.is_some(),
         };
         client.send(connected.banner.bytes());
         let source = local_ip(&connected.stream);
@@ -356,6 +357,7 @@ impl Session {
                 Action::CallBack => self.data.call_back(),
                 Action::CallbackRefused(reason) => self.shared.metrics.callback_refused(reason),
                 Action::Relay(course) => self.relay(course),
+                Action::FileMoved { from, to } => self.file_moved(&from, to.as_ref()),
                 Action::FinishData => self.data.finish(),
                 Action::RefuseData => self.data.refuse(),
                 Action::ReleaseData => self.data.release(),

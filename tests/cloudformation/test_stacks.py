@@ -26,7 +26,7 @@ ONLY = {
 # And those that are there when something else is asked for.
 ASKED_FOR = {
     "network": {"SecretsManagerEndpoint"},
-    "gateway": {"Monitoring", "ProbeBucketPolicy", "ProbeSecretPolicy"},
+    "gateway": {"AuditArchivePolicy", "Monitoring", "ProbeBucketPolicy", "ProbeSecretPolicy", "VerifyPolicy"},
 }
 
 

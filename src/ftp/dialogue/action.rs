@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 #[cfg(doc)]
 use super::Dialogue;
-use super::{CallbackRefusal, Course, DataTarget, SessionEnd, TransferEnd};
+use super::{CallbackRefusal, Course, DataTarget, Place, SessionEnd, TransferEnd};
 use crate::ftp::command::{Direction, Line};
 
 /// What the driver is to do, in this order.
@@ -34,6 +34,13 @@ pub enum Action {
     CommandDenied {
         /// The driver's number of that rule.
         rule: usize,
+    },
+    /// A file was renamed; or deleted, or nobody knows where to.
+    FileMoved {
+        /// Where it was.
+        from: Place,
+        /// Where it is.
+        to: Option<Place>,
     },
     /// The transfer is proven complete: send FIN to the data connection's receiver.
     FinishData,

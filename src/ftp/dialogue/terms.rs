@@ -37,6 +37,9 @@ pub struct Terms {
     pub permit: Option<Arc<Permit>>,
     /// Logins that the upstream refuses are counted ([`Action::Penalise`](super::Action::Penalise)).
     pub penalties: bool,
+    /// Where uploads are, and where files are moved to, shall be told
+    /// ([`TransferEnd::place`](super::TransferEnd::place), [`Action::FileMoved`](super::Action::FileMoved)).
+    pub locate: bool,
 }
 
 /// Who translates the line ends of TYPE A, and when.

@@ -1,7 +1,7 @@
 //! A transfer: its command, its bytes, its final reply, and which of them the client may see.
 
 use super::outcome::{Course, DataFailure, InFlight, Outcome, TransferEnd};
-use super::{Action, Channel, Dialogue, OVERTAKER_LIMIT, Pending, Waiting};
+use super::{Action, Channel, Dialogue, OVERTAKER_LIMIT, Pending, Place, Waiting};
 use crate::ftp::command::{Command, Direction, Line, Verb};
 use crate::ftp::reply::Reply;
 
@@ -15,6 +15,8 @@ pub(super) struct Transfer {
     data: DataState,
     /// The size that ALLO announced for it.
     announced: Option<u64>,
+    /// Where its file will be.
+    place: Option<Place>,
     /// A 1yz has come.
     preliminary: bool,
     /// The upstream's final reply, kept until the data has caught up with it.
@@ -215,6 +217,9 @@ impl Dialogue {
         // lftp announces the whole file also when it resumes an upload.
         let restart = std::mem::take(&mut self.restart);
         let announced = self.announced.take().map(|size| size.saturating_sub(restart));
+        let is_whole = command.verb() == Verb::Stor && restart == 0;
+        let location = self.location.as_ref().filter(|_| is_whole);
+        let place = location.and_then(|location| location.of_upload(command.argument()));
         self.actions.push_back(Action::TransferStarted(direction));
         self.actions.push_back(Action::ToUpstream(command.to_line()));
         self.pending.push_back(Pending::Transfer(Box::new(Transfer {
@@ -224,6 +229,7 @@ impl Dialogue {
             ascii: self.ascii && direction != Direction::Listing,
             data: DataState::Waiting,
             announced,
+            place,
             preliminary: false,
             held: None,
             late: Vec::new(),
@@ -455,7 +461,11 @@ impl Dialogue {
             if let Some(why) = transfer.verdict {
                 reply = Reply::new(425, why);
             }
-            self.audit(transfer.verb, transfer.path, outcome, Some(reply.code()));
+            let Transfer { verb, path, place, .. } = transfer;
+            let place = place.filter(|_| outcome == Outcome::Complete);
+            let reply_code = Some(reply.code());
+            let end = TransferEnd { verb, path, outcome, reply: reply_code, place };
+            self.actions.push_back(Action::Audit(end));
             self.tell(reply);
         }
         for reply in transfer.late {
@@ -486,6 +496,7 @@ impl Dialogue {
     }
 
     fn audit(&mut self, verb: Verb, path: Vec<u8>, outcome: Outcome, reply: Option<u16>) {
-        self.actions.push_back(Action::Audit(TransferEnd { verb, path, outcome, reply }));
+        let end = TransferEnd { verb, path, outcome, reply, place: None };
+        self.actions.push_back(Action::Audit(end));
     }
 }

@@ -9,7 +9,7 @@ use tracing::debug;
 use super::{Parties, Session, printable};
 use crate::config::{Passive, PassiveAddress, PassiveHost};
 use crate::ftp::dialogue::{Course, DataFailure, DataTarget, TransferEnd};
-use crate::ftp::{Direction, Outcome};
+use crate::ftp::{Direction, Outcome, Place};
 use crate::gateway::pair;
 use crate::gateway::passive::Patience;
 use crate::gateway::protection::Protection;
@@ -17,6 +17,7 @@ use crate::gateway::settings::Settings;
 use crate::gateway::transfer::{Callback, DataEvent, Dial};
 use crate::observe::audit::Record;
 use crate::observe::metrics::Connection;
+use crate::verify::Upload;
 
 impl Session {
     pub(super) fn take_data(&mut self, event: DataEvent) {
@@ -125,6 +126,9 @@ impl Session {
                 (0, Duration::ZERO)
             }
         };
+        if end.outcome == Outcome::Complete && end.verb.direction() == Some(Direction::Upload) {
+            self.verify(&end, bytes);
+        }
         self.shared.audit.record(Record {
             time: SystemTime::now(),
             session: self.parties.session,
@@ -138,6 +142,26 @@ impl Session {
             reply: end.reply,
             endpoint: self.endpoint,
         });
+    }
+
+    /// Has an upload looked for where it should be now.
+    fn verify(&self, end: &TransferEnd, bytes: u64) {
+        if let Some(verifier) = &self.shared.verifier {
+            verifier.uploaded(Upload {
+                session: self.parties.session,
+                user: self.dialogue.user().into(),
+                path: printable(&end.path),
+                place: end.place.clone(),
+                bytes,
+            });
+        }
+    }
+
+    /// A file is not any more where it was.
+    pub(super) fn file_moved(&self, from: &Place, to: Option<&Place>) {
+        if let Some(verifier) = &self.shared.verifier {
+            verifier.moved(self.dialogue.user(), from, to);
+        }
     }
 }
 

@@ -1,0 +1,299 @@
+//! Whether an upload that got its 226 is in its bucket, as large as what went to the FTP service.
+//!
+//! The client has its 226 long before: sessions tell what they uploaded and wait for nothing. An upload
+//! is looked for at once and again until it is there with its size, or until `verify.wait` is over: the
+//! object may come when its file is closed, and the one before it may still be there. Only what was
+//! known of at last counts: a later upload of the same name takes the place of the one before, a file
+//! that was renamed is looked for under its new name, and one that was deleted no more. What other
+//! nodes and others than FTP clients do to the bucket nobody here knows.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `directories` | from a place on the upstream to a bucket and a key |
+
+mod directories;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::TaskTracker;
+use tracing::{error, warn};
+
+use crate::aws::AwsError;
+use crate::aws::s3::Bucket;
+use crate::config;
+use crate::ftp::Place;
+use crate::lock::lock;
+use crate::observe::log::one_line;
+use crate::observe::metrics::{Metrics, Verification};
+use directories::Directories;
+pub use directories::Object;
+
+/// Uploads that may be looked for at the same time; one more is not looked for.
+const MOST: usize = 4096;
+/// Questions to S3 at the same time.
+const QUESTIONS: usize = 16;
+/// How long one may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait before an object is looked for again, at first; twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long the last ones are waited for, when the process ends.
+const LAST: Duration = Duration::from_secs(10);
+
+/// An upload that got its 226.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// Whose it was.
+    pub session: u64,
+    /// The argument of USER.
+    pub user: Vec<u8>,
+    /// As the client named it.
+    pub path: String,
+    /// Where it is, if that is known, and its size, too.
+    pub place: Option<Place>,
+    /// Bytes that went to the upstream.
+    pub bytes: u64,
+}
+
+/// Who has objects.
+pub trait Sizes: Send + Sync + 'static {
+    /// How many bytes this one has, if it is there.
+    fn size(&self, object: &Object) -> impl Future<Output = Result<Option<u64>, AwsError>> + Send;
+}
+
+/// The buckets that the configuration names.
+#[derive(Debug)]
+pub struct Buckets(HashMap<String, Bucket>);
+
+/// Looks for uploads; clones share what they look for.
+#[derive(Debug)]
+pub struct Verifier<S = Buckets>(Arc<Shared<S>>);
+
+#[derive(Debug)]
+struct Shared<S> {
+    directories: Directories,
+    wait: Duration,
+    sizes: S,
+    /// What each object should be.
+    expected: Mutex<HashMap<Object, Expected>>,
+    next: AtomicU64,
+    questions: Semaphore,
+    looking: TaskTracker,
+    metrics: Metrics,
+}
+
+/// The latest that is known of an object.
+#[derive(Debug, Clone)]
+struct Expected {
+    upload: Arc<Upload>,
+    /// Of all that were looked for.
+    number: u64,
+}
+
+/// What was found.
+#[derive(Debug)]
+enum Found {
+    Good,
+    OfSize(u64),
+    Nothing,
+    Unasked(AwsError),
+}
+
+// === impl Buckets ===
+
+impl Sizes for Buckets {
+    async fn size(&self, object: &Object) -> Result<Option<u64>, AwsError> {
+        match self.0.get(&object.bucket) {
+            Some(bucket) => bucket.size(&object.key).await,
+            // There is one for each directory.
+            None => Ok(None),
+        }
+    }
+}
+
+// === impl Verifier ===
+
+impl Verifier {
+    /// Nothing is asked before there is an upload.
+    pub fn new(config: &config::Verify, metrics: Metrics) -> Self {
+        let bucket = |name: &str| (name.to_owned(), Bucket::new(name, HEAD_TIMEOUT));
+        let names = config.directories.iter().map(|directory| &*directory.bucket);
+        Self::with(config, Buckets(names.map(bucket).collect()), metrics)
+    }
+}
+
+impl<S: Sizes> Verifier<S> {
+    fn with(config: &config::Verify, sizes: S, metrics: Metrics) -> Self {
+        Self(Arc::new(Shared {
+            directories: Directories::new(config),
+            wait: config.wait,
+            sizes,
+            expected: Mutex::default(),
+            next: AtomicU64::new(0),
+            questions: Semaphore::new(QUESTIONS),
+            looking: TaskTracker::new(),
+            metrics,
+        }))
+    }
+
+    /// Looks for an upload, in the background.
+    ///
+    /// Must be called within a Tokio runtime.
+    pub fn uploaded(&self, upload: Upload) {
+        let place = upload.place.as_ref();
+        match place.and_then(|place| self.0.directories.object(&upload.user, place)) {
+            Some(object) => self.expect(object, Arc::new(upload)),
+            None => self.0.metrics.verified(Verification::Unknown),
+        }
+    }
+
+    /// A file was renamed, or deleted, or is where nobody knows.
+    pub fn moved(&self, user: &[u8], from: &Place, to: Option<&Place>) {
+        let object = |place| self.0.directories.object(user, place);
+        let moved = object(from).and_then(|from| self.0.forget(&from));
+        match (moved, to.and_then(object)) {
+            (Some(moved), Some(to)) => self.expect(to, moved.upload),
+            (None, Some(to)) if self.0.forget(&to).is_some() => self.0.give_up(),
+            (Some(_), None) => self.0.give_up(),
+            (None, _) => {}
+        }
+    }
+
+    /// Waits a while for what is still looked for.
+    pub async fn finish(&self) {
+        self.0.looking.close();
+        if timeout(LAST, self.0.looking.wait()).await.is_err() {
+            let uploads = lock(&self.0.expected).len();
+            warn!(uploads, "this process ends before they could be verified");
+        }
+    }
+
+    fn expect(&self, object: Object, upload: Arc<Upload>) {
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let mut expected = lock(&self.0.expected);
+        let is_full = expected.len() >= MOST;
+        let new = Expected { upload, number };
+        match expected.entry(object.clone()) {
+            Entry::Occupied(mut before) => {
+                before.insert(new.clone());
+                self.0.give_up();
+            }
+            Entry::Vacant(_) if is_full => return self.0.metrics.verified(Verification::Dropped),
+            Entry::Vacant(place) => {
+                place.insert(new.clone());
+            }
+        }
+        self.0.metrics.to_verify(expected.len());
+        drop(expected);
+        let shared = Arc::clone(&self.0);
+        self.0.looking.spawn(async move { shared.look_for(object, new).await });
+    }
+}
+
+impl<S> Clone for Verifier<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+// === impl Shared ===
+
+impl<S: Sizes> Shared<S> {
+    async fn look_for(&self, object: Object, expected: Expected) {
+        let deadline = Instant::now() + self.wait;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let is_last = Instant::now() >= deadline;
+            let found = self.look(&object, &expected).await;
+            if !self.is_expected(&object, expected.number) {
+                return;
+            }
+            if is_last || matches!(found, Found::Good) {
+                self.forget(&object);
+                return self.judge(&object, &expected.upload, &found);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            sleep(pause.min(left)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn look(&self, object: &Object, expected: &Expected) -> Found {
+        // It is never closed.
+        let _question = self.questions.acquire().await;
+        match self.sizes.size(object).await {
+            Ok(Some(size)) if size == expected.upload.bytes => Found::Good,
+            Ok(Some(size)) => Found::OfSize(size),
+            Ok(None) => Found::Nothing,
+            Err(error) => Found::Unasked(error),
+        }
+    }
+
+    fn judge(&self, object: &Object, upload: &Upload, found: &Found) {
+        let Upload { session, bytes, .. } = *upload;
+        let user = String::from_utf8_lossy(&upload.user);
+        let (user, path) = (one_line(&user), one_line(&upload.path));
+        let Object { bucket, key } = object;
+        let key = one_line(key);
+        match found {
+            Found::Good => {}
+            Found::OfSize(size) => error!(
+                session, %user, %path, bytes, size, bucket, %key,
+                "an upload got its 226, and its object has another size"
+            ),
+            Found::Nothing => error!(
+                session, %user, %path, bytes, bucket, %key,
+                "an upload got its 226, and there is no such object"
+            ),
+            Found::Unasked(error) => warn!(
+                session, %user, %path, bytes, bucket, %key, reason = told(error),
+                "an upload cannot be verified"
+            ),
+        }
+        self.metrics.verified(match found {
+            Found::Good => Verification::Ok,
+            Found::OfSize(_) => Verification::Mismatch,
+            Found::Nothing => Verification::Missing,
+            Found::Unasked(_) => Verification::Failed,
+        });
+    }
+}
+
+impl<S> Shared<S> {
+    fn is_expected(&self, object: &Object, number: u64) -> bool {
+        lock(&self.expected).get(object).is_some_and(|expected| expected.number == number)
+    }
+
+    /// Looks no more for an object.
+    fn forget(&self, object: &Object) -> Option<Expected> {
+        let mut expected = lock(&self.expected);
+        let gone = expected.remove(object);
+        self.metrics.to_verify(expected.len());
+        gone
+    }
+
+    /// An upload was replaced or deleted before it could be seen.
+    fn give_up(&self) {
+        self.metrics.verified(Verification::Unknown);
+    }
+}
+
+/// What went wrong, with what it takes.
+fn told(error: &AwsError) -> String {
+    match error.status() {
+        // HEAD has no body, and so no code.
+        Some(403) => {
+            format!("{error}: allow s3:GetObject, and s3:ListBucket, without which nobody can tell what is not there")
+        }
+        Some(301) => format!("{error}: the bucket is in another region; set AWS_REGION"),
+        _ => error.to_string(),
+    }
+}
