@@ -61,11 +61,7 @@ impl Archive {
     /// # Errors
     ///
     /// If the spool's directory is not there and cannot be made, or cannot be read.
-    pub fn open(
-        config: &config::AuditArchive,
-        node: &str,
-        metrics: Metrics,
-    ) -> io::Result<Self> {
+    pub fn open(config: &config::AuditArchive, node: &str, metrics: Metrics) -> io::Result<Self> {
         let spool = Arc::new(Spool::open(config, metrics)?);
         let (queue, messages) = sync_channel(QUEUE);
         let writer = Writer::new(Arc::clone(&spool), config);

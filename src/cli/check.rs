@@ -7,9 +7,7 @@ use humantime::format_duration;
 
 use super::EX_CONFIG;
 use super::output::count;
-use crate::config::{
-    Access, AuditArchive, Config, EndpointAddress, UpstreamTls, VerifyDirectory,
-};
+use crate::config::{Access, AuditArchive, Config, EndpointAddress, UpstreamTls, VerifyDirectory};
 use crate::tls::{Acceptor, Connector, TrustError};
 
 /// Where servers begin with TLS (RFC 4217 does not say so, but everybody does it).

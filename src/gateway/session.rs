@@ -357,7 +357,7 @@ impl Session {
                 Action::CallBack => self.data.call_back(),
                 Action::CallbackRefused(reason) => self.shared.metrics.callback_refused(reason),
                 Action::Relay(course) => self.relay(course),
-                Action::FileMoved { from, to } => self.file_moved(&from, to.as_ref()),
+                Action::FileGone { from, to } => self.file_gone(&from, to.as_ref()),
                 Action::FinishData => self.data.finish(),
                 Action::RefuseData => self.data.refuse(),
                 Action::ReleaseData => self.data.release(),

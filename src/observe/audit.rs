@@ -357,7 +357,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.log");
         std::fs::write(&path, "{\"time\":\"2026-11").unwrap();
-        let config = config::Audit { path: Some(path.clone()), format: AuditFormat::Json, archive: None };
+        let config =
+            config::Audit { path: Some(path.clone()), format: AuditFormat::Json, archive: None };
         for name in ["first", "second"] {
             let (log, writer) = AuditLog::open(&config, Metrics::new().unwrap()).unwrap();
             log.record(record(name));
@@ -372,7 +373,8 @@ mod tests {
     fn lines_are_appended_and_go_to_a_new_file_after_a_rotation() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.log");
-        let config = config::Audit { path: Some(path.clone()), format: AuditFormat::Json, archive: None };
+        let config =
+            config::Audit { path: Some(path.clone()), format: AuditFormat::Json, archive: None };
         let (log, writer) = AuditLog::open(&config, Metrics::new().unwrap()).unwrap();
         log.record(record("a"));
         while std::fs::read_to_string(&path).unwrap().is_empty() {

@@ -121,7 +121,9 @@ mod tests {
     #[test]
     fn a_key_that_s3_cannot_have_is_none() {
         let directories = directories(None, &[("/", "files", "")]);
-        for (path, fits) in [(vec![b'x'; 1024], true), (vec![b'x'; 1025], false), (vec![255], false)] {
+        for (path, fits) in
+            [(vec![b'x'; 1024], true), (vec![b'x'; 1025], false), (vec![255], false)]
+        {
             let place = Place { from_home: false, path };
             assert_eq!(directories.object(b"ann", &place).is_some(), fits);
         }

@@ -3,8 +3,8 @@
 //! The client has its 226 long before: sessions tell what they uploaded and wait for nothing. An upload
 //! is looked for at once and again until it is there with its size, or until `verify.wait` is over: the
 //! object may come when its file is closed, and the one before it may still be there. Only what was
-//! known of at last counts: a later upload of the same name takes the place of the one before, a file
-//! that was renamed is looked for under its new name, and one that was deleted no more. What other
+//! known at last counts: an upload is looked for no more when another one of the same name begins, or
+//! when it is deleted, and under its new name when it is renamed. What other
 //! nodes and others than FTP clients do to the bucket nobody here knows.
 //!
 //! | file | what it holds |
@@ -16,7 +16,6 @@ mod directories;
 mod tests;
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -155,12 +154,12 @@ impl<S: Sizes> Verifier<S> {
         }
     }
 
-    /// A file was renamed, or deleted, or is where nobody knows.
-    pub fn moved(&self, user: &[u8], from: &Place, to: Option<&Place>) {
+    /// What was at a place is not any more: it was renamed, or deleted, or is being written over.
+    pub fn gone(&self, user: &[u8], from: &Place, to: Option<&Place>) {
         let object = |place| self.0.directories.object(user, place);
-        let moved = object(from).and_then(|from| self.0.forget(&from));
-        match (moved, to.and_then(object)) {
-            (Some(moved), Some(to)) => self.expect(to, moved.upload),
+        let gone = object(from).and_then(|from| self.0.forget(&from));
+        match (gone, to.and_then(object)) {
+            (Some(gone), Some(to)) => self.expect(to, gone.upload),
             (None, Some(to)) if self.0.forget(&to).is_some() => self.0.give_up(),
             (Some(_), None) => self.0.give_up(),
             (None, _) => {}
@@ -177,24 +176,20 @@ impl<S: Sizes> Verifier<S> {
     }
 
     fn expect(&self, object: Object, upload: Arc<Upload>) {
-        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let mut expected = lock(&self.0.expected);
-        let is_full = expected.len() >= MOST;
-        let new = Expected { upload, number };
-        match expected.entry(object.clone()) {
-            Entry::Occupied(mut before) => {
-                before.insert(new.clone());
-                self.0.give_up();
-            }
-            Entry::Vacant(_) if is_full => return self.0.metrics.verified(Verification::Dropped),
-            Entry::Vacant(place) => {
-                place.insert(new.clone());
-            }
+        if expected.remove(&object).is_some() {
+            self.0.give_up();
+        }
+        // Those that are expected no more end soon, but count till then.
+        if self.0.looking.len() < MOST {
+            let new = Expected { upload, number: self.0.next.fetch_add(1, Ordering::Relaxed) };
+            expected.insert(object.clone(), new.clone());
+            let shared = Arc::clone(&self.0);
+            self.0.looking.spawn(async move { shared.look_for(object, new).await });
+        } else {
+            self.0.metrics.verified(Verification::Dropped);
         }
         self.0.metrics.to_verify(expected.len());
-        drop(expected);
-        let shared = Arc::clone(&self.0);
-        self.0.looking.spawn(async move { shared.look_for(object, new).await });
     }
 }
 
@@ -291,7 +286,9 @@ fn told(error: &AwsError) -> String {
     match error.status() {
         // HEAD has no body, and so no code.
         Some(403) => {
-            format!("{error}: allow s3:GetObject, and s3:ListBucket, without which nobody can tell what is not there")
+            format!(
+                "{error}: allow s3:GetObject, and s3:ListBucket, without which nobody can tell what is not there"
+            )
         }
         Some(301) => format!("{error}: the bucket is in another region; set AWS_REGION"),
         _ => error.to_string(),

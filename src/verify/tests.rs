@@ -57,9 +57,9 @@ impl Scene {
         self.verifier.0.looking.close();
         self.verifier.0.looking.wait().await;
         let text = String::from_utf8(self.metrics.render().unwrap()).unwrap();
-        let shown = text.lines().filter_map(|line| {
-            line.strip_prefix("ftpgate_uploads_verified_total{result=\"")
-        });
+        let shown = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("ftpgate_uploads_verified_total{result=\""));
         let shown = shown.filter(|line| !line.ends_with(" 0"));
         assert!(text.contains("ftpgate_uploads_to_verify 0"), "{text}");
         shown.map(|line| line.replace("\"}", "")).collect()
@@ -76,7 +76,9 @@ async fn each_upload_is_good_of_another_size_missing_or_cannot_be_asked_for() {
     for (path, bytes) in [("good", 10), ("empty", 0), ("short", 10), ("gone", 10)] {
         scene.upload(path, bytes);
     }
-    [("good", 10), ("empty", 0), ("short", 9)].iter().for_each(|(path, size)| scene.has(path, *size));
+    [("good", 10), ("empty", 0), ("short", 9)]
+        .iter()
+        .for_each(|(path, size)| scene.has(path, *size));
     assert_eq!(scene.results().await, ["mismatch 1", "missing 1", "ok 2"]);
 
     let scene = Scene::new();
@@ -119,12 +121,12 @@ async fn a_renamed_file_is_looked_for_under_its_new_name_and_a_deleted_one_no_mo
     sleep(Duration::from_secs(1)).await;
     scene.has("a", 10);
     scene.has("b", 9);
-    scene.verifier.moved(b"ann", &place("a.tmp"), Some(&place("a")));
-    scene.verifier.moved(b"ann", &place("b.tmp"), Some(&place("b")));
-    // To nowhere known; deleted; and something else takes the place of the last one.
-    scene.verifier.moved(b"ann", &place("c.tmp"), None);
-    scene.verifier.moved(b"ann", &place("d"), None);
-    scene.verifier.moved(b"ann", &place("other"), Some(&place("e")));
+    scene.verifier.gone(b"ann", &place("a.tmp"), Some(&place("a")));
+    scene.verifier.gone(b"ann", &place("b.tmp"), Some(&place("b")));
+    // To nowhere known; deleted or written over; and something else takes the place of the last one.
+    scene.verifier.gone(b"ann", &place("c.tmp"), None);
+    scene.verifier.gone(b"ann", &place("d"), None);
+    scene.verifier.gone(b"ann", &place("other"), Some(&place("e")));
     assert_eq!(scene.results().await, ["mismatch 1", "ok 1", "unknown 3"]);
 }
 

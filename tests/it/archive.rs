@@ -129,7 +129,8 @@ fn lines_arrive_byte_for_byte_under_the_nodes_name_and_day() {
 #[test]
 fn the_archive_is_json_whatever_the_audit_log_is() {
     let scene = Scene::start();
-    let gateway = scene.gateway("interval = \"100ms\"").set("audit", "format = \"xferlog\"").start();
+    let gateway =
+        scene.gateway("interval = \"100ms\"").set("audit", "format = \"xferlog\"").start();
     transfer(&mut client(&gateway), 0..1);
     let line = eventually("a line", || Some(scene.archived()).filter(|lines| !lines.is_empty()));
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -150,7 +150,8 @@ fn an_archive_and_verification_take_what_their_documents_have() {
         .start();
     let mut client = Ftp::login(gateway.address, &server);
     client.upload("STOR here", b"ten bytes.").expect(&[226]);
-    let result = |result| gateway.metric(&format!("ftpgate_uploads_verified_total{{result=\"{result}\"}}"));
+    let result =
+        |result| gateway.metric(&format!("ftpgate_uploads_verified_total{{result=\"{result}\"}}"));
     eventually("an upload that is seen", || (result("ok") == 1.0).then_some(()));
     // What is not there is what takes the permission to list.
     let (elsewhere, _) = directories(&base, "elsewhere");

@@ -107,7 +107,8 @@ fn what_is_replaced_renamed_or_deleted_is_no_alarm() {
                     let content = bytes(7, 10 * (4 * number + session + 1));
                     let name = format!("shared-{}", number % 2);
                     client.upload(&format!("STOR {name}"), &content).expect(&[226]);
-                    let (part, whole) = (format!("part-{session}"), format!("whole-{session}-{number}"));
+                    let (part, whole) =
+                        (format!("part-{session}"), format!("whole-{session}-{number}"));
                     client.upload(&format!("STOR {part}"), &content).expect(&[226]);
                     client.command(&format!("RNFR {part}")).expect(&[350]);
                     client.command(&format!("RNTO {whole}")).expect(&[250]);

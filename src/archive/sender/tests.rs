@@ -26,7 +26,8 @@ enum Fault {
 impl Store for Arc<Bucket> {
     async fn keep(&self, key: &str, lines: Vec<u8>) -> Result<(), AwsError> {
         let fault = lock(&self.faults).pop();
-        let refused = |status| AwsError::Refused { service: "S3", code: "AccessDenied".into(), status };
+        let refused =
+            |status| AwsError::Refused { service: "S3", code: "AccessDenied".into(), status };
         if let Some(Fault::Refused(status)) = fault {
             return Err(refused(status));
         }
@@ -79,7 +80,10 @@ impl Scene {
     }
 
     fn sent(&self) -> String {
-        lock(&self.bucket.objects).values().map(|it| String::from_utf8_lossy(it).into_owned()).collect()
+        lock(&self.bucket.objects)
+            .values()
+            .map(|it| String::from_utf8_lossy(it).into_owned())
+            .collect()
     }
 
     fn fail(&self, faults: &[Fault]) {

@@ -35,11 +35,12 @@ pub enum Action {
         /// The driver's number of that rule.
         rule: usize,
     },
-    /// A file was renamed; or deleted, or nobody knows where to.
-    FileMoved {
+    /// What was at this place is not any more: a new file is about to be written there, or it was
+    /// deleted, or renamed.
+    FileGone {
         /// Where it was.
         from: Place,
-        /// Where it is.
+        /// Where it is, if it was renamed to where somebody knows.
         to: Option<Place>,
     },
     /// The transfer is proven complete: send FIN to the data connection's receiver.

@@ -408,7 +408,7 @@ impl Judge {
                     }
                     data
                 }
-                (Action::FileMoved { .. } | Action::Login { .. }, data) => data,
+                (Action::FileGone { .. } | Action::Login { .. }, data) => data,
                 (action, data) => return Err(format!("{action:?} while {data:?}")),
             };
         }

@@ -31,15 +31,12 @@ pub(super) struct Location {
 }
 
 /// A file is not any more where it was: it is there, or gone, or nobody knows.
-pub(super) type Moved = (Place, Option<Place>);
+pub(super) type Gone = (Place, Option<Place>);
 
 impl Location {
-    /// Where a STOR puts its file, if nothing is done to its bytes.
-    pub(super) fn of_upload(&self, argument: &[u8]) -> Option<Place> {
-        if !self.image || self.structured {
-            return None;
-        }
-        self.file(argument)
+    /// Whether files are stored as their bytes are sent.
+    pub(super) fn stores_images(&self) -> bool {
+        self.image && !self.structured
     }
 
     /// A login has been accepted; `again` if somebody was logged in before. Some servers keep the
@@ -55,7 +52,7 @@ impl Location {
     }
 
     /// What a command and its final reply have changed.
-    pub(super) fn note(&mut self, command: &Command, reply: &Reply) -> Option<Moved> {
+    pub(super) fn note(&mut self, command: &Command, reply: &Reply) -> Option<Gone> {
         let (verb, argument) = (command.verb(), command.argument());
         if verb == Verb::Rnfr {
             self.renaming = if reply.code() == 350 { self.file(argument) } else { None };
@@ -78,19 +75,21 @@ impl Location {
             }
             Verb::Stru => self.structured = !argument.trim_ascii().eq_ignore_ascii_case(b"F"),
             Verb::Rnto => return Some((self.renaming.take()?, self.file(argument))),
-            _ if command.word().eq_ignore_ascii_case(b"DELE") => return Some((self.file(argument)?, None)),
+            _ if command.word().eq_ignore_ascii_case(b"DELE") => {
+                return Some((self.file(argument)?, None));
+            }
             _ if command.word().eq_ignore_ascii_case(b"SMNT") => self.directory = None,
             _ => {}
         }
         None
     }
 
-    /// The same for a file, which has a name.
-    fn file(&self, argument: &[u8]) -> Option<Place> {
+    /// Where a path leads from here, if it is a file's, which has a name.
+    pub(super) fn file(&self, argument: &[u8]) -> Option<Place> {
         self.join(argument).filter(|place| !place.path.is_empty() && !argument.ends_with(b"/"))
     }
 
-    /// Where a path leads from here. What some servers take for more than a path leads nowhere.
+    /// The same for any path. What some servers take for more than a path leads nowhere.
     fn join(&self, path: &[u8]) -> Option<Place> {
         let odd = |byte: &u8| byte.is_ascii_control() || *byte == b'\\';
         if path.is_empty() || path.trim_ascii().len() < path.len() {
@@ -131,7 +130,7 @@ mod tests {
         location
     }
 
-    fn say(location: &mut Location, said: &[(&str, &str)]) -> Option<Moved> {
+    fn say(location: &mut Location, said: &[(&str, &str)]) -> Option<Gone> {
         let mut moved = None;
         for (line, reply) in said {
             let code = reply[..3].parse().unwrap();
@@ -175,19 +174,19 @@ mod tests {
             (&[("PWD", "257 it is a secret")], "f", "home:f"),
             (&[("CWD ~ann", ok)], "f", "?"),
             (&[("SMNT x", ok)], "f", "?"),
-            (&[("REIN", "220 go")], "/f", "?"),
+            (&[("REIN", "220 go")], "f", "?"),
         ] {
-            let mut location = after(&[("TYPE I", "200 ok")]);
+            let mut location = after(&[]);
             say(&mut location, said);
-            assert_eq!(shown(location.of_upload(file.as_bytes())), expected, "{said:?} {file}");
+            assert_eq!(shown(location.file(file.as_bytes())), expected, "{said:?} {file}");
         }
-        let mut again = after(&[("TYPE I", "200 ok"), ("CWD /in", ok)]);
+        let mut again = after(&[("CWD /in", ok)]);
         again.log_in(true);
-        assert_eq!(shown(again.of_upload(b"f")), "?");
+        assert_eq!(shown(again.file(b"f")), "?");
     }
 
     #[test]
-    fn an_upload_is_known_only_as_an_image_of_its_bytes() {
+    fn files_are_images_once_the_upstream_has_said_so() {
         for (said, known) in [
             (&[][..], false),
             (&[("TYPE I", "200 ok")], true),
@@ -196,10 +195,11 @@ mod tests {
             (&[("TYPE I", "504 no")], false),
             (&[("TYPE I", "200 ok"), ("TYPE A", "200 ok")], false),
             (&[("TYPE I", "200 ok"), ("TYPE E", "504 no")], true),
+            (&[("TYPE I", "200 ok"), ("REIN", "220 go")], false),
             (&[("TYPE I", "200 ok"), ("STRU R", "200 ok")], false),
             (&[("TYPE I", "200 ok"), ("STRU R", "200 ok"), ("STRU F", "200 ok")], true),
         ] {
-            assert_eq!(after(said).of_upload(b"f").is_some(), known, "{said:?}");
+            assert_eq!(after(said).stores_images(), known, "{said:?}");
         }
     }
 

@@ -290,9 +290,9 @@ impl Dialogue {
         if command.verb() == Verb::Rest && reply.code() != 350 {
             self.restart = 0;
         }
-        let moved = self.location.as_mut().and_then(|location| location.note(command, reply));
-        if let Some((from, to)) = moved {
-            self.actions.push_back(Action::FileMoved { from, to });
+        let gone = self.location.as_mut().and_then(|location| location.note(command, reply));
+        if let Some((from, to)) = gone {
+            self.actions.push_back(Action::FileGone { from, to });
         }
         let Some(memory) = &mut self.memory else { return };
         if memory.learn(command, reply) {

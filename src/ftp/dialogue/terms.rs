@@ -37,8 +37,8 @@ pub struct Terms {
     pub permit: Option<Arc<Permit>>,
     /// Logins that the upstream refuses are counted ([`Action::Penalise`](super::Action::Penalise)).
     pub penalties: bool,
-    /// Where uploads are, and where files are moved to, shall be told
-    /// ([`TransferEnd::place`](super::TransferEnd::place), [`Action::FileMoved`](super::Action::FileMoved)).
+    /// Where uploads are, and which files are gone from where they were, shall be told
+    /// ([`TransferEnd::place`](super::TransferEnd::place), [`Action::FileGone`](super::Action::FileGone)).
     pub locate: bool,
 }
 

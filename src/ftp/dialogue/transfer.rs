@@ -217,9 +217,7 @@ impl Dialogue {
         // lftp announces the whole file also when it resumes an upload.
         let restart = std::mem::take(&mut self.restart);
         let announced = self.announced.take().map(|size| size.saturating_sub(restart));
-        let is_whole = command.verb() == Verb::Stor && restart == 0;
-        let location = self.location.as_ref().filter(|_| is_whole);
-        let place = location.and_then(|location| location.of_upload(command.argument()));
+        let place = self.place_of(&command, restart);
         self.actions.push_back(Action::TransferStarted(direction));
         self.actions.push_back(Action::ToUpstream(command.to_line()));
         self.pending.push_back(Pending::Transfer(Box::new(Transfer {
@@ -242,6 +240,20 @@ impl Dialogue {
         if self.channel == Channel::Open {
             self.handle_data_opened();
         }
+    }
+
+    /// Where the file of an upload will be, if it will have exactly the bytes that are sent. Whatever
+    /// is there now is not for long.
+    fn place_of(&mut self, command: &Command, restart: u64) -> Option<Place> {
+        let verb = command.verb();
+        let location = self.location.as_ref()?;
+        let place = match verb {
+            Verb::Stor | Verb::Appe => location.file(command.argument())?,
+            _ => return None,
+        };
+        let is_whole = verb == Verb::Stor && restart == 0 && location.stores_images();
+        self.actions.push_back(Action::FileGone { from: place.clone(), to: None });
+        is_whole.then_some(place)
     }
 
     /// Answers a transfer command that does not go upstream.

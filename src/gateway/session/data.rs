@@ -158,9 +158,9 @@ impl Session {
     }
 
     /// A file is not any more where it was.
-    pub(super) fn file_moved(&self, from: &Place, to: Option<&Place>) {
+    pub(super) fn file_gone(&self, from: &Place, to: Option<&Place>) {
         if let Some(verifier) = &self.shared.verifier {
-            verifier.moved(self.dialogue.user(), from, to);
+            verifier.gone(self.dialogue.user(), from, to);
         }
     }
 }
