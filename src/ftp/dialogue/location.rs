@@ -2,6 +2,7 @@
 //! the upstream's answers tell. Nothing is asked for it, and what is not certain is not known.
 
 use super::memory::directory;
+use super::{Action, Dialogue};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::reply::Reply;
 
@@ -35,7 +36,7 @@ pub(super) type Gone = (Place, Option<Place>);
 
 impl Location {
     /// Whether files are stored as their bytes are sent.
-    pub(super) fn stores_images(&self) -> bool {
+    fn stores_images(&self) -> bool {
         self.image && !self.structured
     }
 
@@ -85,7 +86,7 @@ impl Location {
     }
 
     /// Where a path leads from here, if it is a file's, which has a name.
-    pub(super) fn file(&self, argument: &[u8]) -> Option<Place> {
+    fn file(&self, argument: &[u8]) -> Option<Place> {
         self.join(argument).filter(|place| !place.path.is_empty() && !argument.ends_with(b"/"))
     }
 
@@ -115,6 +116,22 @@ impl Location {
         }
         let path = names.join(&b'/');
         (path.len() <= LIMIT).then_some(Place { from_home: start.from_home, path })
+    }
+}
+
+impl Dialogue {
+    /// Where the file of an upload will be, if it will have exactly the bytes that are sent. Whatever
+    /// is there now is not for long.
+    pub(super) fn place_of(&mut self, command: &Command, restart: u64) -> Option<Place> {
+        let verb = command.verb();
+        let location = self.location.as_ref()?;
+        let place = match verb {
+            Verb::Stor | Verb::Appe => location.file(command.argument())?,
+            _ => return None,
+        };
+        let is_whole = verb == Verb::Stor && restart == 0 && location.stores_images();
+        self.actions.push_back(Action::FileGone { from: place.clone(), to: None });
+        is_whole.then_some(place)
     }
 }
 

@@ -242,20 +242,6 @@ impl Dialogue {
         }
     }
 
-    /// Where the file of an upload will be, if it will have exactly the bytes that are sent. Whatever
-    /// is there now is not for long.
-    fn place_of(&mut self, command: &Command, restart: u64) -> Option<Place> {
-        let verb = command.verb();
-        let location = self.location.as_ref()?;
-        let place = match verb {
-            Verb::Stor | Verb::Appe => location.file(command.argument())?,
-            _ => return None,
-        };
-        let is_whole = verb == Verb::Stor && restart == 0 && location.stores_images();
-        self.actions.push_back(Action::FileGone { from: place.clone(), to: None });
-        is_whole.then_some(place)
-    }
-
     /// Answers a transfer command that does not go upstream.
     pub(super) fn refuse_transfer(&mut self, command: &Command, code: u16, why: &str) {
         self.audit(command.verb(), command.argument().to_vec(), Outcome::Refused, Some(code));
