@@ -40,14 +40,16 @@ impl Directories {
             false => path.into(),
         };
         let path: Vec<&str> = names(&path).collect();
-        self.directories.iter().find_map(|directory| {
+        for directory in &self.directories {
+            // One that cannot be told for this user might be the right one.
             let below = for_user(&directory.path, user)?;
             let below: Vec<&str> = names(&below).collect();
-            let rest = path.strip_prefix(&*below)?;
+            let Some(rest) = path.strip_prefix(&*below) else { continue };
             let key = for_user(&directory.prefix, user)? + &rest.join("/");
             let good = !rest.is_empty() && key.len() <= LONGEST_KEY;
-            good.then(|| Object { bucket: directory.bucket.clone(), key })
-        })
+            return good.then(|| Object { bucket: directory.bucket.clone(), key });
+        }
+        None
     }
 }
 
@@ -94,6 +96,7 @@ mod tests {
         let at_home = directories(Some("/"), logical);
         let by_path = &[("/files", "files", "")];
         let below = directories(Some("/files/home/${user}"), by_path);
+        let of_each = directories(None, &[("/", "files", ""), ("/own/${user}", "own", "")]);
         let lost = directories(None, logical);
         for (directories, user, from_home, path, expected) in [
             (&at_home, "ann", false, "a.txt", Some("files home/ann/a.txt")),
@@ -101,13 +104,15 @@ mod tests {
             (&at_home, "ann", false, "shared/in/x", Some("shared x")),
             (&at_home, "ann", false, "shared/out/x", Some("shared all/out/x")),
             (&at_home, "ann", false, "sharedfile", Some("files home/ann/sharedfile")),
-            (&at_home, "ann", false, "shared/in", Some("shared all/in")),
+            (&at_home, "ann", false, "shared/in", None),
             (&at_home, "../bob", false, "a.txt", None),
             (&at_home, "..", false, "a.txt", None),
             (&at_home, "../bob", false, "shared/in/x", Some("shared x")),
             (&below, "ann", true, "a.txt", Some("files home/ann/a.txt")),
             (&below, "ann", false, "files/b.txt", Some("files b.txt")),
             (&below, "ann", false, "other/b.txt", None),
+            (&of_each, "ann", false, "own/ann/x", Some("own x")),
+            (&of_each, "a b", false, "own/a b/x", None),
             (&lost, "ann", true, "a.txt", None),
             (&lost, "ann", false, "a.txt", Some("files home/ann/a.txt")),
         ] {

@@ -156,7 +156,7 @@ impl<S: Sizes> Verifier<S> {
 
     /// What was at a place is not any more: it was renamed, or deleted, or is being written over.
     pub fn gone(&self, user: &[u8], from: &Place, to: Option<&Place>) {
-        let object = |place| self.0.directories.object(user, place);
+        let object = |place: &Place| self.0.directories.object(user, place);
         let gone = object(from).and_then(|from| self.0.forget(&from));
         match (gone, to.and_then(object)) {
             (Some(gone), Some(to)) => self.expect(to, gone.upload),
