@@ -152,7 +152,7 @@ mod tests {
         for (line, reply) in said {
             let code = reply[..3].parse().unwrap();
             let reply = Reply::from_bytes(code, format!("{reply}\r\n").into_bytes());
-            moved = location.note(&Command::parse(line).unwrap(), &reply);
+            moved = location.note(&Command::parse(*line).unwrap(), &reply);
         }
         moved
     }
