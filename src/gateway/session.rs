@@ -35,6 +35,7 @@ use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::log::one_line;
 use crate::observe::metrics::HeaderRefusal;
 use crate::tls::{SessionTls, Tls, UpstreamTls};
+use crate::verify::Writing;
 use crate::upstream::{Connected, NoEndpoint, Place, SourceCount};
 
 /// How long a last reply may take to arrive.
@@ -72,6 +73,8 @@ pub(super) struct Session {
     seats: Vec<Seat>,
     /// The place of its transfer, if a rule limits them.
     place_of_transfer: Option<TransferPlace>,
+    /// The file that it writes, if uploads are looked for.
+    writing: Option<Writing>,
     /// When the client may hear that its login is refused, and whether it must go then.
     penalty: Option<(Instant, bool)>,
     /// Where an operator sees it.
@@ -181,6 +184,7 @@ impl Session {
             parties,
             seats: seat.into_iter().collect(),
             place_of_transfer: None,
+            writing: None,
             penalty: None,
             listed,
             tls,
@@ -369,6 +373,7 @@ impl Session {
                         self.check_user();
                     }
                 }
+                Action::UploadStarted(place) => self.begin_writing(&place),
                 Action::Audit(end) => self.audit(end),
                 Action::Close(end) => {
                     if end == SessionEnd::ProxyHeader {

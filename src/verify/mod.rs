@@ -2,10 +2,10 @@
 //!
 //! The client has its 226 long before: sessions tell what they uploaded and wait for nothing. An upload
 //! is looked for at once and again until it is there with its size, or until `verify.wait` is over: the
-//! object may come when its file is closed, and the one before it may still be there. Only what was
-//! known at last counts: an upload is looked for no more when another one of the same name begins, or
-//! when it is deleted, and under its new name when it is renamed. What other
-//! nodes and others than FTP clients do to the bucket nobody here knows.
+//! object may come when its file is closed, and the one before it may still be there. Only what is
+//! certain counts: an upload is looked for no more when another one of the same name begins, or when it
+//! is deleted, and under its new name when it is renamed; and not at all if another was writing to the
+//! same name meanwhile. What other nodes and others than FTP clients do to the bucket nobody here knows.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -52,12 +52,10 @@ const LAST: Duration = Duration::from_secs(10);
 pub struct Upload {
     /// Whose it was.
     pub session: u64,
-    /// The argument of USER.
-    pub user: Vec<u8>,
+    /// The argument of USER, for people.
+    pub user: String,
     /// As the client named it.
     pub path: String,
-    /// Where it is, if that is known, and its size, too.
-    pub place: Option<Place>,
     /// Bytes that went to the upstream.
     pub bytes: u64,
 }
@@ -81,12 +79,36 @@ struct Shared<S> {
     directories: Directories,
     wait: Duration,
     sizes: S,
-    /// What each object should be.
-    expected: Mutex<HashMap<Object, Expected>>,
+    state: Mutex<State>,
     next: AtomicU64,
     questions: Semaphore,
     looking: TaskTracker,
     metrics: Metrics,
+}
+
+/// What is known of objects.
+#[derive(Debug, Default)]
+struct State {
+    /// What they should be; each is being looked for.
+    expected: HashMap<Object, Expected>,
+    /// Those that uploads are writing now.
+    written: HashMap<Object, Writers>,
+}
+
+/// Who writes an object.
+#[derive(Debug, Default)]
+struct Writers {
+    now: usize,
+    /// There was more than one at a time: nobody knows whose the object is.
+    overlapped: bool,
+}
+
+/// An upload that is writing an object, until it is dropped.
+#[derive(Debug)]
+pub struct Writing<S: Sizes = Buckets> {
+    shared: Arc<Shared<S>>,
+    /// `None` once it is finished.
+    object: Option<Object>,
 }
 
 /// The latest that is known of an object.
@@ -135,7 +157,7 @@ impl<S: Sizes> Verifier<S> {
             directories: Directories::new(config),
             wait: config.wait,
             sizes,
-            expected: Mutex::default(),
+            state: Mutex::default(),
             next: AtomicU64::new(0),
             questions: Semaphore::new(QUESTIONS),
             looking: TaskTracker::new(),
@@ -143,53 +165,55 @@ impl<S: Sizes> Verifier<S> {
         }))
     }
 
-    /// Looks for an upload, in the background.
+    /// An upload of this user begins to write there; nothing if nobody can tell which object that is.
+    pub fn begin(&self, user: &[u8], place: &Place) -> Option<Writing<S>> {
+        let object = self.0.directories.object(user, place)?;
+        let mut state = lock(&self.0.state);
+        self.0.forget(&mut state, &object);
+        let writers = state.written.entry(object.clone()).or_default();
+        writers.now += 1;
+        writers.overlapped |= writers.now > 1;
+        Some(Writing { shared: Arc::clone(&self.0), object: Some(object) })
+    }
+
+    /// An upload has got its 226 and is looked for, in the background. Without `writing` nobody knows
+    /// where, or how large it should be.
     ///
     /// Must be called within a Tokio runtime.
-    pub fn uploaded(&self, upload: Upload) {
-        let place = upload.place.as_ref();
-        match place.and_then(|place| self.0.directories.object(&upload.user, place)) {
-            Some(object) => self.expect(object, Arc::new(upload)),
-            None => self.0.metrics.verified(Verification::Unknown),
+    pub fn uploaded(&self, writing: Option<Writing<S>>, upload: Upload) {
+        let object = writing.and_then(|mut writing| writing.object.take());
+        let Some(object) = object else { return self.0.give_up() };
+        let mut state = lock(&self.0.state);
+        match state.leave(&object) {
+            true => self.0.give_up(),
+            false => self.0.expect(&mut state, object, Arc::new(upload)),
         }
     }
 
-    /// What was at a place is not any more: it was renamed, or deleted, or is being written over.
+    /// A file was renamed, or deleted, or is where nobody knows.
     pub fn gone(&self, user: &[u8], from: &Place, to: Option<&Place>) {
         let object = |place: &Place| self.0.directories.object(user, place);
-        let gone = object(from).and_then(|from| self.0.forget(&from));
-        match (gone, to.and_then(object)) {
-            (Some(gone), Some(to)) => self.expect(to, gone.upload),
-            (None, Some(to)) if self.0.forget(&to).is_some() => self.0.give_up(),
+        let mut state = lock(&self.0.state);
+        let gone = object(from).and_then(|from| state.expected.remove(&from));
+        let to = to.and_then(object);
+        if let Some(to) = &to {
+            self.0.forget(&mut state, to);
+        }
+        match (gone, to) {
+            (Some(gone), Some(to)) => self.0.expect(&mut state, to, gone.upload),
             (Some(_), None) => self.0.give_up(),
             (None, _) => {}
         }
+        self.0.metrics.to_verify(state.expected.len());
     }
 
     /// Waits a while for what is still looked for.
     pub async fn finish(&self) {
         self.0.looking.close();
         if timeout(LAST, self.0.looking.wait()).await.is_err() {
-            let uploads = lock(&self.0.expected).len();
+            let uploads = lock(&self.0.state).expected.len();
             warn!(uploads, "this process ends before they could be verified");
         }
-    }
-
-    fn expect(&self, object: Object, upload: Arc<Upload>) {
-        let mut expected = lock(&self.0.expected);
-        if expected.remove(&object).is_some() {
-            self.0.give_up();
-        }
-        // Those that are expected no more end soon, but count till then.
-        if self.0.looking.len() < MOST {
-            let new = Expected { upload, number: self.0.next.fetch_add(1, Ordering::Relaxed) };
-            expected.insert(object.clone(), new.clone());
-            let shared = Arc::clone(&self.0);
-            self.0.looking.spawn(async move { shared.look_for(object, new).await });
-        } else {
-            self.0.metrics.verified(Verification::Dropped);
-        }
-        self.0.metrics.to_verify(expected.len());
     }
 }
 
@@ -208,12 +232,11 @@ impl<S: Sizes> Shared<S> {
         loop {
             let is_last = Instant::now() >= deadline;
             let found = self.look(&object, &expected).await;
-            if !self.is_expected(&object, expected.number) {
-                return;
-            }
-            if is_last || matches!(found, Found::Good) {
-                self.forget(&object);
-                return self.judge(&object, &expected.upload, &found);
+            let is_over = is_last || matches!(found, Found::Good);
+            match self.is_expected(&object, expected.number, is_over) {
+                false => return,
+                true if is_over => return self.judge(&object, &expected.upload, &found),
+                true => {}
             }
             let left = deadline.saturating_duration_since(Instant::now());
             sleep(pause.min(left)).await;
@@ -234,8 +257,7 @@ impl<S: Sizes> Shared<S> {
 
     fn judge(&self, object: &Object, upload: &Upload, found: &Found) {
         let Upload { session, bytes, .. } = *upload;
-        let user = String::from_utf8_lossy(&upload.user);
-        let (user, path) = (one_line(&user), one_line(&upload.path));
+        let (user, path) = (one_line(&upload.user), one_line(&upload.path));
         let Object { bucket, key } = object;
         let key = one_line(key);
         match found {
@@ -260,24 +282,66 @@ impl<S: Sizes> Shared<S> {
             Found::Unasked(_) => Verification::Failed,
         });
     }
-}
 
-impl<S> Shared<S> {
-    fn is_expected(&self, object: &Object, number: u64) -> bool {
-        lock(&self.expected).get(object).is_some_and(|expected| expected.number == number)
+    /// Looks for an object from now on.
+    fn expect(self: &Arc<Self>, state: &mut State, object: Object, upload: Arc<Upload>) {
+        self.forget(state, &object);
+        // Those that are expected no more end soon, but count till then.
+        if self.looking.len() >= MOST {
+            return self.metrics.verified(Verification::Dropped);
+        }
+        let new = Expected { upload, number: self.next.fetch_add(1, Ordering::Relaxed) };
+        state.expected.insert(object.clone(), new.clone());
+        self.metrics.to_verify(state.expected.len());
+        let shared = Arc::clone(self);
+        self.looking.spawn(async move { shared.look_for(object, new).await });
     }
 
-    /// Looks no more for an object.
-    fn forget(&self, object: &Object) -> Option<Expected> {
-        let mut expected = lock(&self.expected);
-        let gone = expected.remove(object);
-        self.metrics.to_verify(expected.len());
-        gone
+    /// Looks for an object no more, if it was looked for.
+    fn forget(&self, state: &mut State, object: &Object) {
+        if state.expected.remove(object).is_some() {
+            self.give_up();
+            self.metrics.to_verify(state.expected.len());
+        }
     }
 
-    /// An upload was replaced or deleted before it could be seen.
+    /// Whether this is what an object still should be; if it `is_over`, it is not from now on.
+    fn is_expected(&self, object: &Object, number: u64, is_over: bool) -> bool {
+        let mut state = lock(&self.state);
+        let is_this = state.expected.get(object).is_some_and(|it| it.number == number);
+        if is_this && is_over {
+            state.expected.remove(object);
+            self.metrics.to_verify(state.expected.len());
+        }
+        is_this
+    }
+
+    /// Nobody will know of an upload.
     fn give_up(&self) {
         self.metrics.verified(Verification::Unknown);
+    }
+}
+
+// === impl State, Writing ===
+
+impl State {
+    /// An upload writes an object no more. Says whether another did meanwhile.
+    fn leave(&mut self, object: &Object) -> bool {
+        let Some(writers) = self.written.get_mut(object) else { return false };
+        writers.now -= 1;
+        let overlapped = writers.overlapped;
+        if writers.now == 0 {
+            self.written.remove(object);
+        }
+        overlapped
+    }
+}
+
+impl<S: Sizes> Drop for Writing<S> {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            lock(&self.shared.state).leave(&object);
+        }
     }
 }
 

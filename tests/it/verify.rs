@@ -210,7 +210,7 @@ fn an_upload_that_fails_is_not_looked_for() {
     let scene = Scene::start();
     let gateway = scene.gateway("300ms").start();
     let mut client = Ftp::login(gateway.address, &scene.server);
-    client.upload("STOR no/such/directory", b"content").expect(&[550, 553]);
+    client.upload("STOR no/such/directory", b"content").expect(&[551]);
     let address = client.pasv();
     let mut data = client.open(address);
     client.command("ALLO 100").expect(&[200, 202]);

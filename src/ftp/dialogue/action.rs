@@ -35,8 +35,7 @@ pub enum Action {
         /// The driver's number of that rule.
         rule: usize,
     },
-    /// What was at this place is not any more: a new file is about to be written there, or it was
-    /// deleted, or renamed.
+    /// A file was deleted or renamed.
     FileGone {
         /// Where it was.
         from: Place,
@@ -92,6 +91,8 @@ pub enum Action {
     ToUpstream(Line),
     /// A transfer command has gone upstream: from here its time counts.
     TransferStarted(Direction),
+    /// It writes to this place, until its audit line.
+    UploadStarted(Place),
 }
 
 /// Which timer the session is under.

@@ -392,8 +392,8 @@ impl Judge {
                     self.placed = false;
                     let positive = end.reply.is_some_and(|code| code < 300);
                     let told = end.outcome == Outcome::Complete;
-                    let placed = end.place.is_some() && (!told || end.verb != Verb::Stor);
-                    if positive != told || (told && !self.complete) || placed {
+                    let as_sent = end.as_sent && (!told || end.verb != Verb::Stor);
+                    if positive != told || (told && !self.complete) || as_sent {
                         return Err(format!("told otherwise than it was: {end:?}"));
                     }
                     data
@@ -408,7 +408,10 @@ impl Judge {
                     }
                     data
                 }
-                (Action::FileGone { .. } | Action::Login { .. }, data) => data,
+                (
+                    Action::FileGone { .. } | Action::Login { .. } | Action::UploadStarted(_),
+                    data,
+                ) => data,
                 (action, data) => return Err(format!("{action:?} while {data:?}")),
             };
         }

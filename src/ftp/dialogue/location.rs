@@ -120,18 +120,18 @@ impl Location {
 }
 
 impl Dialogue {
-    /// Where the file of an upload will be, if it will have exactly the bytes that are sent. Whatever
-    /// is there now is not for long.
-    pub(super) fn place_of(&mut self, command: &Command, restart: u64) -> Option<Place> {
+    /// Tells where an upload that begins writes its file. Says whether that will have exactly the
+    /// bytes that are sent: APPE and REST add to what is there, and STOU picks a name.
+    pub(super) fn locate_upload(&mut self, command: &Command, restart: u64) -> bool {
         let verb = command.verb();
-        let location = self.location.as_ref()?;
-        let place = match verb {
-            Verb::Stor | Verb::Appe => location.file(command.argument())?,
-            _ => return None,
-        };
-        let is_whole = verb == Verb::Stor && restart == 0 && location.stores_images();
-        self.actions.push_back(Action::FileGone { from: place.clone(), to: None });
-        is_whole.then_some(place)
+        let Some(location) = self.location.as_ref() else { return false };
+        let as_sent = verb == Verb::Stor && restart == 0 && location.stores_images();
+        if matches!(verb, Verb::Stor | Verb::Appe)
+            && let Some(place) = location.file(command.argument())
+        {
+            self.actions.push_back(Action::UploadStarted(place));
+        }
+        as_sent
     }
 }
 

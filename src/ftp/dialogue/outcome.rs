@@ -1,6 +1,5 @@
 //! What is told of a transfer: how it goes, and how it ended.
 
-use super::Place;
 use crate::ftp::command::{Direction, Verb};
 
 /// What the audit log is told of a transfer; its bytes and times are the driver's to add.
@@ -14,10 +13,10 @@ pub struct TransferEnd {
     pub outcome: Outcome,
     /// The code of the final reply that the client was given, if it was there.
     pub reply: Option<u16>,
-    /// Where the upstream has a file of exactly the bytes that it was sent, if that is known: after a
-    /// complete STOR from the file's start, in TYPE I or translated here. STOU, APPE and REST make
-    /// files of another name or size.
-    pub place: Option<Place>,
+    /// The upstream has a file of exactly the bytes that it was sent, at the place that
+    /// [`Action::UploadStarted`](super::Action::UploadStarted) told: after a complete STOR from the
+    /// file's start, in TYPE I or translated here.
+    pub as_sent: bool,
 }
 
 /// How a transfer ended.

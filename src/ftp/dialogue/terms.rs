@@ -38,7 +38,7 @@ pub struct Terms {
     /// Logins that the upstream refuses are counted ([`Action::Penalise`](super::Action::Penalise)).
     pub penalties: bool,
     /// Where uploads are, and which files are gone from where they were, shall be told
-    /// ([`TransferEnd::place`](super::TransferEnd::place), [`Action::FileGone`](super::Action::FileGone)).
+    /// ([`Action::UploadStarted`](super::Action::UploadStarted), [`Action::FileGone`](super::Action::FileGone)).
     pub locate: bool,
 }
 

@@ -1,7 +1,7 @@
 //! A transfer: its command, its bytes, its final reply, and which of them the client may see.
 
 use super::outcome::{Course, DataFailure, InFlight, Outcome, TransferEnd};
-use super::{Action, Channel, Dialogue, OVERTAKER_LIMIT, Pending, Place, Waiting};
+use super::{Action, Channel, Dialogue, OVERTAKER_LIMIT, Pending, Waiting};
 use crate::ftp::command::{Command, Direction, Line, Verb};
 use crate::ftp::reply::Reply;
 
@@ -15,8 +15,8 @@ pub(super) struct Transfer {
     data: DataState,
     /// The size that ALLO announced for it.
     announced: Option<u64>,
-    /// Where its file will be.
-    place: Option<Place>,
+    /// The upstream's file will have the bytes that it is sent, no more and no others.
+    as_sent: bool,
     /// A 1yz has come.
     preliminary: bool,
     /// The upstream's final reply, kept until the data has caught up with it.
@@ -217,7 +217,7 @@ impl Dialogue {
         // lftp announces the whole file also when it resumes an upload.
         let restart = std::mem::take(&mut self.restart);
         let announced = self.announced.take().map(|size| size.saturating_sub(restart));
-        let place = self.place_of(&command, restart);
+        let as_sent = self.locate_upload(&command, restart);
         self.actions.push_back(Action::TransferStarted(direction));
         self.actions.push_back(Action::ToUpstream(command.to_line()));
         self.pending.push_back(Pending::Transfer(Box::new(Transfer {
@@ -227,7 +227,7 @@ impl Dialogue {
             ascii: self.ascii && direction != Direction::Listing,
             data: DataState::Waiting,
             announced,
-            place,
+            as_sent,
             preliminary: false,
             held: None,
             late: Vec::new(),
@@ -459,10 +459,9 @@ impl Dialogue {
             if let Some(why) = transfer.verdict {
                 reply = Reply::new(425, why);
             }
-            let Transfer { verb, path, place, .. } = transfer;
-            let place = place.filter(|_| outcome == Outcome::Complete);
-            let reply_code = Some(reply.code());
-            let end = TransferEnd { verb, path, outcome, reply: reply_code, place };
+            let as_sent = transfer.as_sent && outcome == Outcome::Complete;
+            let Transfer { verb, path, .. } = transfer;
+            let end = TransferEnd { verb, path, outcome, reply: Some(reply.code()), as_sent };
             self.actions.push_back(Action::Audit(end));
             self.tell(reply);
         }
@@ -494,7 +493,7 @@ impl Dialogue {
     }
 
     fn audit(&mut self, verb: Verb, path: Vec<u8>, outcome: Outcome, reply: Option<u16>) {
-        let end = TransferEnd { verb, path, outcome, reply, place: None };
+        let end = TransferEnd { verb, path, outcome, reply, as_sent: false };
         self.actions.push_back(Action::Audit(end));
     }
 }

@@ -126,9 +126,7 @@ impl Session {
                 (0, Duration::ZERO)
             }
         };
-        if end.outcome == Outcome::Complete && end.verb.direction() == Some(Direction::Upload) {
-            self.verify(&end, bytes);
-        }
+        self.verify(&end, bytes);
         self.shared.audit.record(Record {
             time: SystemTime::now(),
             session: self.parties.session,
@@ -144,16 +142,27 @@ impl Session {
         });
     }
 
+    /// An upload begins to write to this place.
+    pub(super) fn begin_writing(&mut self, place: &Place) {
+        let verifier = self.shared.verifier.as_ref();
+        self.writing = verifier.and_then(|verifier| verifier.begin(self.dialogue.user(), place));
+    }
+
     /// Has an upload looked for where it should be now.
-    fn verify(&self, end: &TransferEnd, bytes: u64) {
-        if let Some(verifier) = &self.shared.verifier {
-            verifier.uploaded(Upload {
+    fn verify(&mut self, end: &TransferEnd, bytes: u64) {
+        let writing = self.writing.take().filter(|_| end.as_sent);
+        let is_upload = end.verb.direction() == Some(Direction::Upload);
+        if let Some(verifier) = &self.shared.verifier
+            && is_upload
+            && end.outcome == Outcome::Complete
+        {
+            let upload = Upload {
                 session: self.parties.session,
-                user: self.dialogue.user().into(),
+                user: printable(self.dialogue.user()),
                 path: printable(&end.path),
-                place: end.place.clone(),
                 bytes,
-            });
+            };
+            verifier.uploaded(writing, upload);
         }
     }
 
