@@ -158,10 +158,13 @@ mod tests {
     }
 
     fn shown(place: Option<Place>) -> String {
-        place.map_or("?".into(), |Place { from_home, path }| {
-            let begin = if from_home { "home:" } else { "/" };
-            format!("{begin}{}", String::from_utf8(path).unwrap())
-        })
+        place.map_or_else(
+            || "?".into(),
+            |Place { from_home, path }| {
+                let begin = if from_home { "home:" } else { "/" };
+                format!("{begin}{}", String::from_utf8(path).unwrap())
+            },
+        )
     }
 
     #[test]
