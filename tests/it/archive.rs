@@ -220,11 +220,18 @@ fn what_a_killed_process_has_left_is_sent_by_the_next_one() {
 }
 
 #[test]
-fn a_process_that_ends_sends_what_it_has() {
+fn a_process_that_ends_sends_what_it_has_also_if_it_would_wait_otherwise() {
     let scene = Scene::start();
-    let mut gateway = scene.gateway("interval = \"1h\"").start();
+    scene.s3.deny(&["PutObject"]);
+    let mut gateway = scene.gateway("interval = \"10ms\"").start();
     let mut client = client(&gateway);
     transfer(&mut client, 0..5);
+    // The pause after the third is at least three seconds long.
+    eventually("three attempts that fail", || {
+        let failed = gateway.metric("ftpgate_audit_archive_batches_total{result=\"failed\"}");
+        (failed == 3.0).then_some(())
+    });
+    scene.s3.deny(&[]);
     client.command("QUIT").expect(&[221]);
     gateway.sigterm();
     assert_eq!(gateway.wait().code(), Some(0));
