@@ -35,8 +35,8 @@ use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
 use crate::observe::log::one_line;
 use crate::observe::metrics::HeaderRefusal;
 use crate::tls::{SessionTls, Tls, UpstreamTls};
-use crate::verify::Writing;
 use crate::upstream::{Connected, NoEndpoint, Place, SourceCount};
+use crate::verify::Writing;
 
 /// How long a last reply may take to arrive.
 const PARTING_TIMEOUT: Duration = Duration::from_secs(2);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::proof::bucket_fault;
 use super::NOWHERE;
+use super::proof::bucket_fault;
 use crate::config;
 use crate::config::report::Fault;
 use crate::config::values::{addresses, dns_name, duration, named_address, peer};
