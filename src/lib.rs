@@ -14,6 +14,8 @@
 //! | [`gateway`] | listeners, the session driver, the passive port pool, transfers, the relay, drain |
 //! | [`upstream`] | the endpoints behind the gateway: finding, watching, choosing and reaching them |
 //! | [`probe`] | one probe of one endpoint: connect, banner, login, list, round trip |
+//! | [`verify`] | whether uploads that got 226 are in their buckets |
+//! | [`archive`] | the audit log's way to S3, over a spool on disk |
 //! | [`aws`] | thin adapters to AWS |
 //! | [`dns`] | names and their addresses |
 //! | [`outbound`] | connections to the upstream, from a chosen local address, and the first words on them |
@@ -44,6 +46,7 @@
 //! - No password reaches a log, a metric or the audit trail.
 //! - No lock is held across an await, and no queue is unbounded.
 
+pub mod archive;
 pub mod aws;
 pub mod cli;
 pub mod config;
@@ -63,3 +66,4 @@ mod rfc3339;
 pub mod systemd;
 pub mod tls;
 pub mod upstream;
+pub mod verify;

@@ -116,5 +116,6 @@ fn terms() -> Terms {
         own_ports: vec![21..=21, 8192..=8200],
         permit: None,
         penalties: true,
+        locate: false,
     }
 }

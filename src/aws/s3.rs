@@ -114,6 +114,42 @@ impl Bucket {
         })
     }
 
+    /// Writes lines of JSON as an object, if there is none of that key (PutObject). Says whether it did.
+    ///
+    /// # Errors
+    ///
+    /// [`AwsError`]; its status is 409 if another write of that key was under way.
+    pub async fn create(&self, key: &str, lines: Vec<u8>) -> Result<bool, AwsError> {
+        let put = self.client().await?.put_object().bucket(&self.name).key(key).if_none_match("*");
+        let answer = put.content_type("application/x-ndjson").body(lines.into()).send().await;
+        match answer.map_err(|error| AwsError::of(SERVICE, &error)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.status() == Some(412) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How many bytes an object has, or nothing if there is none of that key (HeadObject).
+    ///
+    /// # Errors
+    ///
+    /// [`AwsError`]. To a role without `s3:ListBucket` S3 answers 403 instead of nothing.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>, AwsError> {
+        let answer = self.client().await?.head_object().bucket(&self.name).key(key).send().await;
+        match answer {
+            Ok(object) => {
+                let size = object.content_length.and_then(|size| u64::try_from(size).ok());
+                let cause = || "it answers without a length".to_owned();
+                let unknown = || AwsError::Unreachable { service: SERVICE, cause: cause() };
+                size.map(Some).ok_or_else(unknown)
+            }
+            Err(error) => {
+                let missing = error.as_service_error().is_some_and(|error| error.is_not_found());
+                if missing { Ok(None) } else { Err(AwsError::of(SERVICE, &error)) }
+            }
+        }
+    }
+
     /// Deletes an object, if there is one of that key (DeleteObject).
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use humantime::format_duration;
 
 use super::EX_CONFIG;
 use super::output::count;
-use crate::config::{Access, Config, EndpointAddress, UpstreamTls};
+use crate::config::{Access, AuditArchive, Config, EndpointAddress, UpstreamTls, VerifyDirectory};
 use crate::tls::{Acceptor, Connector, TrustError};
 
 /// Where servers begin with TLS (RFC 4217 does not say so, but everybody does it).
@@ -42,7 +42,7 @@ pub(super) fn check(path: &Path) -> ExitCode {
     for endpoint in &config.upstream.endpoints {
         println!("endpoint: {}", endpoint.address);
     }
-    print!("{tls}{}", access(&config));
+    print!("{tls}{}{}", access(&config), proof(&config));
     ExitCode::SUCCESS
 }
 
@@ -60,6 +60,20 @@ fn access(config: &Config) -> String {
             "bans: {} in {window}, for {duration}\n",
             count(bans.failures as usize, "refused login")
         );
+    }
+    told
+}
+
+/// Where audit lines and uploads are kept or looked for, if they are.
+fn proof(config: &Config) -> String {
+    let mut told = String::new();
+    if let Some(archive) = config.audit.as_ref().and_then(|audit| audit.archive.as_ref()) {
+        let AuditArchive { bucket, prefix, spool, .. } = archive;
+        told += &format!("audit archive: s3://{bucket}/{prefix}, spool: {}\n", spool.display());
+    }
+    for directory in config.verify.iter().flat_map(|verify| &verify.directories) {
+        let VerifyDirectory { path, bucket, prefix } = directory;
+        told += &format!("verifies: {path} is s3://{bucket}/{prefix}\n");
     }
     told
 }

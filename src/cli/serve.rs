@@ -17,7 +17,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::EX_CONFIG;
-use crate::config::{Admin, Config};
+use crate::archive::Archive;
+use crate::config::{Admin, AuditArchive, Config};
 use crate::gateway::{BindError, Gateway, Inherited, Reload};
 use crate::ha::Pair;
 use crate::handover::{self, Bell, Handover, Others, Predecessor, Program};
@@ -134,6 +135,7 @@ struct Node {
     handover: Handover,
     reload: Reload,
     writer: Option<AuditWriter>,
+    archive: Option<Archive>,
     http: Option<(TcpListener, http::Node)>,
     /// With the path of the socket.
     admin: Option<(UnixListener, PathBuf)>,
@@ -164,6 +166,11 @@ async fn start(
         }
         None => (AuditLog::disabled(metrics.clone()), None),
     };
+    let archive = open_archive(&config, &metrics)?;
+    let audit = match &archive {
+        Some(archive) => audit.archived(archive.queue()),
+        None => audit,
+    };
     let gateway = Gateway::bind(&config, inherited, metrics.clone(), audit)?;
     let pair = Pair::new(&config, &gateway, metrics.clone())?;
     let http = match &config.http {
@@ -192,7 +199,20 @@ async fn start(
     let name = config.node.name.clone();
     let reload = gateway.reload(path, config, log);
     let bell = predecessor.and_then(|predecessor| predecessor.bell.take());
-    Ok(Node { name, gateway, pair, handover, reload, writer, http, admin, bell, closed, public })
+    Ok(Node {
+        name,
+        gateway,
+        pair,
+        handover,
+        reload,
+        writer,
+        archive,
+        http,
+        admin,
+        bell,
+        closed,
+        public,
+    })
 }
 
 impl Node {
@@ -242,8 +262,22 @@ impl Node {
         if let Some(writer) = self.writer {
             writer.finish();
         }
+        if let Some(archive) = self.archive {
+            archive.finish().await;
+        }
         Ok(())
     }
+}
+
+/// The archive of the audit log, if there is to be one.
+fn open_archive(config: &Config, metrics: &Metrics) -> anyhow::Result<Option<Archive>> {
+    let archive = config.audit.as_ref().and_then(|audit| audit.archive.as_ref());
+    let open = |archive: &AuditArchive| {
+        let spool = archive.spool.display();
+        Archive::open(archive, &config.node.name, metrics.clone())
+            .with_context(|| format!("cannot open the spool of the audit archive {spool}"))
+    };
+    archive.map(open).transpose()
 }
 
 /// The admin socket, that of the process before if there was one. A node that cannot be administered

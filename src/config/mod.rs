@@ -6,6 +6,7 @@
 mod access;
 mod clients;
 mod ha;
+mod proof;
 mod reload;
 mod report;
 mod schema;
@@ -15,7 +16,7 @@ mod upstream;
 mod values;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 pub use crate::ftp::dialogue::Ascii;
@@ -25,6 +26,7 @@ pub use clients::{
     TlsVersion,
 };
 pub use ha::{Admin, CloudWatch, Ha, HaMode, Lease, Record, Route, Steering};
+pub use proof::{Audit, AuditArchive, AuditFormat, Verify, VerifyDirectory};
 pub use report::{ConfigError, Fault};
 pub use upstream::{
     Bucket, Choice, Depth, Dns, Endpoint, EndpointAddress, Family, PassiveHost, Probe, Secret,
@@ -62,6 +64,8 @@ pub struct Config {
     pub drain: Drain,
     /// Where transfers are recorded, if anywhere.
     pub audit: Option<Audit>,
+    /// How it is verified that uploads are in their buckets, if it is.
+    pub verify: Option<Verify>,
     /// How this node and its peer are a pair.
     pub ha: Ha,
     /// What CloudWatch is told, if anything.
@@ -165,24 +169,6 @@ pub struct Drain {
     pub idle: Duration,
     /// After another process has taken over, sessions go on for this long before the drain.
     pub handover_deadline: Duration,
-}
-
-/// `[audit]`: one line per transfer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Audit {
-    /// The file, or `None` for standard output.
-    pub path: Option<PathBuf>,
-    /// The shape of a line.
-    pub format: AuditFormat,
-}
-
-/// The shape of an audit line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuditFormat {
-    /// One JSON object.
-    Json,
-    /// The xferlog(5) of wu-ftpd and ProFTPD.
-    Xferlog,
 }
 
 /// `[http]`: health, metrics and the status page, read-only.

@@ -61,6 +61,7 @@ impl Config {
             ("limits", self.limits == other.limits),
             ("drain", self.drain == other.drain),
             ("audit", self.audit == other.audit),
+            ("verify", self.verify == other.verify),
             ("ha", self.ha == other.ha),
             ("cloudwatch", self.cloudwatch == other.cloudwatch),
             ("admin", self.admin == other.admin),

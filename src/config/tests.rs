@@ -22,6 +22,7 @@ fn the_reference_file_loads_and_shows_the_defaults() {
     defaults.access = everything.access.clone();
     defaults.passive.overrides = everything.passive.overrides.clone();
     defaults.audit = everything.audit.clone();
+    defaults.verify = everything.verify.clone();
     defaults.tls = everything.tls.clone();
     defaults.upstream.tls = everything.upstream.tls.clone();
     defaults.probe.user = everything.probe.user.clone();
@@ -31,7 +32,8 @@ fn the_reference_file_loads_and_shows_the_defaults() {
     defaults.cloudwatch = everything.cloudwatch.clone();
     defaults.http = everything.http.clone();
     assert_eq!(format!("{everything:?}"), format!("{defaults:?}"));
-    assert!(everything.audit.is_some() && !everything.passive.overrides.is_empty());
+    assert!(everything.audit.is_some_and(|audit| audit.archive.is_some()));
+    assert!(everything.verify.is_some() && !everything.passive.overrides.is_empty());
     assert!(everything.ha.peer.is_some() && everything.cloudwatch.is_some());
     let tls = everything.upstream.tls.unwrap();
     assert!(tls.ca.is_some() && tls.server_name.is_some() && !tls.implicit);
@@ -83,6 +85,9 @@ fn every_key_of_the_schema_is_in_the_reference() {
         "limits",
         "drain",
         "audit",
+        "audit.archive",
+        "verify",
+        "verify.directory",
         "ha",
         "ha.lease",
         "ha.route53",
@@ -94,7 +99,11 @@ fn every_key_of_the_schema_is_in_the_reference() {
     ] {
         let (open, close) = if matches!(
             table,
-            "listener" | "passive.override" | "access.rule" | "upstream.endpoint"
+            "listener"
+                | "passive.override"
+                | "access.rule"
+                | "upstream.endpoint"
+                | "verify.directory"
         ) {
             ("[[", "]]")
         } else {

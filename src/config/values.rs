@@ -66,20 +66,7 @@ pub(super) fn duration_or_zero<'de, D: Deserializer<'de>>(
 /// Bytes a second: `"10MiB"`.
 pub(super) fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = String::deserialize(deserializer).unwrap_or_default();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits).unwrap_or_default();
-    let unit: Option<u64> = match unit.trim() {
-        "B" => Some(1),
-        "kB" => Some(1000),
-        "KiB" => Some(1 << 10),
-        "MB" => Some(1_000_000),
-        "MiB" => Some(1 << 20),
-        "GB" => Some(1_000_000_000),
-        "GiB" => Some(1 << 30),
-        _ => None,
-    };
-    let rate = number.parse().ok().zip(unit).and_then(|(number, unit)| unit.checked_mul(number));
-    match rate {
+    match bytes(&text) {
         Some(rate) if rate >= LEAST_RATE => Ok(rate),
         Some(_) => Err(fault(
             "a rate of less than 1KiB a second",
@@ -90,6 +77,34 @@ pub(super) fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
             "write bytes a second in quotes, such as \"500KiB\", \"10MiB\" or \"1GiB\"",
         )),
     }
+}
+
+/// Bytes: `"4MiB"`.
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer).unwrap_or_default();
+    bytes(&text).ok_or_else(|| {
+        fault(
+            &format!("`{text}` is no size"),
+            "write bytes in quotes, such as \"500KiB\", \"4MiB\" or \"1GiB\"",
+        )
+    })
+}
+
+/// A number and a unit.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits).unwrap_or_default();
+    let unit: u64 = match unit.trim() {
+        "B" => 1,
+        "kB" => 1000,
+        "KiB" => 1 << 10,
+        "MB" => 1_000_000,
+        "MiB" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    unit.checked_mul(number.parse().ok()?)
 }
 
 pub(super) fn address<'de, D: Deserializer<'de>>(

@@ -21,5 +21,5 @@ pub mod line;
 pub mod reply;
 
 pub use command::{Command, Direction, Verb};
-pub use dialogue::{Action, Dialogue, Outcome, SessionEnd};
+pub use dialogue::{Action, Dialogue, Outcome, Place, SessionEnd};
 pub use reply::Reply;

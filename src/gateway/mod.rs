@@ -66,6 +66,7 @@ use crate::observe::log::LogLevel;
 use crate::observe::metrics::Metrics;
 use crate::tls::{Acceptor, CertificateError};
 use crate::upstream::{EndpointStatus, Upstream, UpstreamError};
+use crate::verify::Verifier;
 pub use access::{Access, Ban, Block, BlockError, CarriedBlock, StateError, Target};
 use admission::Admission;
 pub use doors::Doors;
@@ -118,6 +119,8 @@ struct Shared {
     pipes: Arc<PipeBudget>,
     metrics: Metrics,
     audit: AuditLog,
+    /// Looks for uploads in their buckets, if that is wanted.
+    verifier: Option<Verifier>,
     /// The number of the next session.
     next_session: AtomicU64,
     /// Whether endpoints are looked for and at.
@@ -228,6 +231,7 @@ impl Gateway {
             admission: Admission::new(&config.limits),
             sessions: Sessions::default(),
             pipes: Arc::default(),
+            verifier: config.verify.as_ref().map(|it| Verifier::new(it, metrics.clone())),
             metrics,
             audit,
             next_session: AtomicU64::new(1),
@@ -348,6 +352,9 @@ impl Gateway {
         for tasks in [self.doors.asking(), background] {
             tasks.close();
             tasks.wait().await;
+        }
+        if let Some(verifier) = &self.shared.verifier {
+            verifier.finish().await;
         }
         info!("drained");
     }

@@ -36,6 +36,7 @@ use crate::observe::log::one_line;
 use crate::observe::metrics::HeaderRefusal;
 use crate::tls::{SessionTls, Tls, UpstreamTls};
 use crate::upstream::{Connected, NoEndpoint, Place, SourceCount};
+use crate::verify::Writing;
 
 /// How long a last reply may take to arrive.
 const PARTING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,6 +73,8 @@ pub(super) struct Session {
     seats: Vec<Seat>,
     /// The place of its transfer, if a rule limits them.
     place_of_transfer: Option<TransferPlace>,
+    /// The file that it writes, if uploads are looked for.
+    writing: Option<Writing>,
     /// When the client may hear that its login is refused, and whether it must go then.
     penalty: Option<(Instant, bool)>,
     /// Where an operator sees it.
@@ -163,6 +166,7 @@ impl Session {
             own_ports: shared.own_ports.clone(),
             permit: rule.map(|rule| Arc::clone(rule.permit())),
             penalties: true,
+            locate: shared.verifier.is_some(),
         };
         client.send(connected.banner.bytes());
         let source = local_ip(&connected.stream);
@@ -180,6 +184,7 @@ impl Session {
             parties,
             seats: seat.into_iter().collect(),
             place_of_transfer: None,
+            writing: None,
             penalty: None,
             listed,
             tls,
@@ -356,6 +361,7 @@ impl Session {
                 Action::CallBack => self.data.call_back(),
                 Action::CallbackRefused(reason) => self.shared.metrics.callback_refused(reason),
                 Action::Relay(course) => self.relay(course),
+                Action::FileGone { from, to } => self.file_gone(&from, to.as_ref()),
                 Action::FinishData => self.data.finish(),
                 Action::RefuseData => self.data.refuse(),
                 Action::ReleaseData => self.data.release(),
@@ -367,6 +373,7 @@ impl Session {
                         self.check_user();
                     }
                 }
+                Action::UploadStarted(place) => self.begin_writing(&place),
                 Action::Audit(end) => self.audit(end),
                 Action::Close(end) => {
                     if end == SessionEnd::ProxyHeader {

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -22,7 +23,7 @@ use crate::ftp::Outcome;
 use crate::rfc3339;
 
 /// Lines that may wait for the disk.
-const QUEUE: usize = 8192;
+pub const QUEUE: usize = 8192;
 
 /// What is told of one transfer.
 #[derive(Debug, Clone)]
@@ -56,6 +57,8 @@ pub struct Record {
 pub struct AuditLog {
     /// None: nothing is recorded.
     queue: Option<SyncSender<Message>>,
+    /// Where it is kept for the archive. It has its own thread and disk: neither waits for the other.
+    archive: Option<SyncSender<Message>>,
     metrics: Metrics,
 }
 
@@ -66,10 +69,11 @@ pub struct AuditWriter {
     thread: JoinHandle<()>,
 }
 
-/// What goes to the writer.
+/// What goes to a writer.
 #[derive(Debug)]
-enum Message {
-    Record(Box<Record>),
+pub enum Message {
+    /// A line to be written.
+    Record(Arc<Record>),
     /// No record comes after this.
     End,
 }
@@ -90,19 +94,30 @@ impl AuditLog {
             .name("audit".into())
             .spawn(move || write_lines(&receiver, target, format, &dropped))?;
         let writer = AuditWriter { queue: sender.clone(), thread };
-        Ok((Self { queue: Some(sender), metrics }, writer))
+        Ok((Self { queue: Some(sender), archive: None, metrics }, writer))
     }
 
     /// A log that records nothing.
     pub fn disabled(metrics: Metrics) -> Self {
-        Self { queue: None, metrics }
+        Self { queue: None, archive: None, metrics }
+    }
+
+    /// The same log, whose records go to this queue, too.
+    pub fn archived(self, archive: SyncSender<Message>) -> Self {
+        Self { archive: Some(archive), ..self }
     }
 
     /// Records one transfer; never blocks. A full queue drops the line and counts it.
     pub fn record(&self, record: Record) {
         self.metrics.events().transfer_ended(&record);
+        let record = Arc::new(record);
+        if let Some(archive) = &self.archive
+            && archive.try_send(Message::Record(Arc::clone(&record))).is_err()
+        {
+            self.metrics.archive_dropped();
+        }
         if let Some(queue) = &self.queue
-            && queue.try_send(Message::Record(Box::new(record))).is_err()
+            && queue.try_send(Message::Record(record)).is_err()
         {
             self.metrics.audit_dropped();
         }
@@ -198,7 +213,7 @@ fn is_torn(path: &Path) -> bool {
 
 /// One JSON object. serde escapes what JSON demands, [`one_line`] what terminals and log readers
 /// take for more than text: DEL, the C1 controls, the line separators of Unicode.
-fn json_line(record: &Record) -> String {
+pub fn json_line(record: &Record) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         time: String,
@@ -342,7 +357,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.log");
         std::fs::write(&path, "{\"time\":\"2026-11").unwrap();
-        let config = config::Audit { path: Some(path.clone()), format: AuditFormat::Json };
+        let config =
+            config::Audit { path: Some(path.clone()), format: AuditFormat::Json, archive: None };
         for name in ["first", "second"] {
             let (log, writer) = AuditLog::open(&config, Metrics::new().unwrap()).unwrap();
             log.record(record(name));
@@ -357,7 +373,8 @@ mod tests {
     fn lines_are_appended_and_go_to_a_new_file_after_a_rotation() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.log");
-        let config = config::Audit { path: Some(path.clone()), format: AuditFormat::Json };
+        let config =
+            config::Audit { path: Some(path.clone()), format: AuditFormat::Json, archive: None };
         let (log, writer) = AuditLog::open(&config, Metrics::new().unwrap()).unwrap();
         log.record(record("a"));
         while std::fs::read_to_string(&path).unwrap().is_empty() {
@@ -372,7 +389,11 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_full_costs_lines_and_nothing_else() {
-        let config = config::Audit { path: Some("/dev/full".into()), format: AuditFormat::Xferlog };
+        let config = config::Audit {
+            path: Some("/dev/full".into()),
+            format: AuditFormat::Xferlog,
+            archive: None,
+        };
         let metrics = Metrics::new().unwrap();
         let (log, writer) = AuditLog::open(&config, metrics.clone()).unwrap();
         log.record(record("a"));

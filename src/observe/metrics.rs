@@ -11,6 +11,7 @@ mod labels;
 mod maker;
 mod pair;
 mod passive;
+mod proof;
 mod settings;
 mod totals;
 mod upstream;
@@ -27,11 +28,14 @@ use crate::observe::events::Events;
 
 use access::Access;
 use handover::Handover;
-pub use labels::{ConnectResult, Connection, Denial, HeaderRefusal, LeaseResult, Refusal, Stage};
+pub use labels::{
+    ConnectResult, Connection, Denial, HeaderRefusal, LeaseResult, Refusal, Stage, Verification,
+};
 use labels::{call_result, login_result, resume_result};
 use maker::Maker;
 use pair::Pair;
 use passive::Passive;
+use proof::Proof;
 pub use settings::NodeInfo;
 use settings::Settings;
 pub use totals::Totals;
@@ -65,6 +69,7 @@ pub struct Metrics {
     handover: Handover,
     pair: Pair,
     passive: Passive,
+    proof: Proof,
     settings: Settings,
     upstream: Upstream,
     events: Events,
@@ -150,6 +155,7 @@ impl Metrics {
             handover: Handover::new(&make)?,
             pair: Pair::new(&make)?,
             passive: Passive::new(&make)?,
+            proof: Proof::new(&make)?,
             settings: Settings::new(&make)?,
             upstream: Upstream::new(&make)?,
             events: Events::default(),

@@ -17,6 +17,9 @@ MODES = ("lease-record", "lease-route", "dns")
 PROBING = {"ProbeDepth": "round-trip"}
 PROBE_SECRET = f"aws/transfer/{SERVER}/ftpgate-probe"
 
+# For gateways that archive their audit lines and look for uploads.
+PROVING = {"AuditBucket": "my-audit-trail", "VerifyUploads": "true"}
+
 # What moto's CloudFormation does not know.
 UNSUPPORTED = {
     "AWS::CloudWatch::Alarm",

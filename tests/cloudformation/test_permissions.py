@@ -5,7 +5,7 @@ import string
 import unittest
 
 from aws import REGION
-from stacks import PROBE_SECRET, PROBING, Stacks
+from stacks import PROBE_SECRET, PROBING, PROVING, Stacks
 from templates import PROJECT
 
 IAM = PROJECT / "config" / "iam"
@@ -22,11 +22,11 @@ class PermissionsTest(unittest.TestCase):
         used = set()
         for mode, needed in NEEDED.items():
             with self.subTest(mode):
-                stacks = Stacks.of(mode, **PROBING)
+                stacks = Stacks.of(mode, **PROBING, **PROVING)
                 policies = stacks.policies()
                 package = policies.pop("package")
                 self.assertEqual(package["Statement"][0]["Resource"], "arn:aws:s3:::my-packages/ftpgate.rpm")
-                self.assertEqual(set(policies), needed | {"probe-bucket", "probe-secret"})
+                self.assertEqual(set(policies), needed | {"audit-archive", "probe-bucket", "probe-secret", "verify"})
                 values = {
                     "region": REGION,
                     "account": "123456789012",
@@ -38,6 +38,10 @@ class PermissionsTest(unittest.TestCase):
                     "bucket": stacks.made["transfer"]["Bucket"],
                     "prefix": "home/ftpgate-probe/",
                     "secret": PROBE_SECRET,
+                    "audit_bucket": "my-audit-trail",
+                    "audit_prefix": "ftpgate/audit/",
+                    "verify_bucket": stacks.made["transfer"]["Bucket"],
+                    "verify_prefix": "home/",
                 }
                 for name, policy in policies.items():
                     self.assertEqual(policy, self.document(name, **values), name)

@@ -5,7 +5,7 @@ import unittest
 from moto.cloudformation import parsing
 
 from aws import REGION, moto
-from stacks import MODES, PROBING, SERVER, UNSUPPORTED, Stacks, reduced
+from stacks import MODES, PROBING, PROVING, SERVER, UNSUPPORTED, Stacks, reduced
 from templates import ALL, load, types
 
 # The resources that are there in some modes only.
@@ -26,7 +26,7 @@ ONLY = {
 # And those that are there when something else is asked for.
 ASKED_FOR = {
     "network": {"SecretsManagerEndpoint"},
-    "gateway": {"Monitoring", "ProbeBucketPolicy", "ProbeSecretPolicy"},
+    "gateway": {"AuditArchivePolicy", "Monitoring", "ProbeBucketPolicy", "ProbeSecretPolicy", "VerifyPolicy"},
 }
 
 
@@ -89,6 +89,7 @@ class StacksTest(unittest.TestCase):
     def test_what_is_asked_for_is_made(self):
         settings = {
             **PROBING,
+            **PROVING,
             "MonitoringCidr": "198.51.100.7/32",
             "CloudWatchMetrics": "true",
             "InstanceConnect": "false",

@@ -8,7 +8,7 @@ import tempfile
 import tomllib
 import unittest
 
-from stacks import MODES, PROBE_SECRET, PROBING, Stacks
+from stacks import MODES, PROBE_SECRET, PROBING, PROVING, Stacks
 from templates import PROJECT
 
 FTPGATE = PROJECT / "target" / "debug" / "ftpgate"
@@ -110,6 +110,14 @@ class UserDataTest(unittest.TestCase):
             probe, bucket = config["probe"], stacks.made["transfer"]["Bucket"]
             self.assertEqual((probe["bucket"], probe["prefix"]), (bucket, "home/ftpgate-probe/"))
             self.assertEqual(probe["password"], {"secret": PROBE_SECRET})
+
+    def test_an_archive_and_verification_pass_the_check(self):
+        stacks = Stacks.of("lease-record", **PROVING)
+        bucket = stacks.made["transfer"]["Bucket"]
+        for _, config in self.configured(stacks):
+            self.assertEqual(config["audit"], {"path": "-", "archive": {"bucket": "my-audit-trail"}})
+            directory = {"path": "/", "bucket": bucket, "prefix": "home/${user}/"}
+            self.assertEqual(config["verify"], {"home": "/", "directory": [directory]})
 
     def test_a_package_of_debian_comes_from_anywhere_and_is_checked(self):
         for digest, fits in ((SHA256, True), ("0" * 64, False)):

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::aws::{Moto, REGION, S3, directories, nobody};
+use crate::harness::ftp::Ftp;
 use crate::harness::gateway::{Gateway, GatewayOptions};
 use crate::harness::iam::Guard;
 use crate::harness::servers::{Kind, PASSWORD, Server};
@@ -115,6 +116,48 @@ fn a_round_trip_takes_what_its_documents_have() {
         .env("AWS_ENDPOINT_URL", format!("http://{}", guard.address))
         .start();
     gateway.until_healthy(server.address);
+    all_is_used_and_nothing_denied(&guard);
+}
+
+#[test]
+fn an_archive_and_verification_take_what_their_documents_have() {
+    let base = tempfile::tempdir().unwrap();
+    let (bucket, home) = directories(&base, "bucket");
+    let server = Server::options(Kind::ApacheFtpServer).root(&home).start();
+    let s3 = S3::start(&bucket);
+    let values = [
+        ("audit_bucket", &*s3.bucket),
+        ("audit_prefix", "trail/"),
+        ("verify_bucket", &*s3.bucket),
+        ("verify_prefix", "home/"),
+    ];
+    let files = s3.address;
+    let guard = Guard::start(&["audit-archive", "verify"], &values, move |_| files);
+    let spool = base.path().join("spool");
+    let archive = format!(
+        "bucket = \"{}\"\nprefix = \"trail/\"\ninterval = \"100ms\"\nspool = {spool:?}",
+        s3.bucket
+    );
+    let directory = format!(
+        "home = \"/\"\nwait = \"500ms\"\n[[verify.directory]]\npath = \"/\"\nbucket = \"{}\"\nprefix = \"home/probe/\"",
+        s3.bucket
+    );
+    let gateway = Gateway::to(&server)
+        .set("audit.archive", &archive)
+        .set("verify", &directory)
+        .in_aws()
+        .env("AWS_ENDPOINT_URL", format!("http://{}", guard.address))
+        .start();
+    let mut client = Ftp::login(gateway.address, &server);
+    client.upload("STOR here", b"ten bytes.").expect(&[226]);
+    let result =
+        |result| gateway.metric(&format!("ftpgate_uploads_verified_total{{result=\"{result}\"}}"));
+    eventually("an upload that is seen", || (result("ok") == 1.0).then_some(()));
+    // What is not there is what takes the permission to list.
+    let (elsewhere, _) = directories(&base, "elsewhere");
+    s3.serve(&elsewhere);
+    client.upload("STOR gone", b"ten bytes.").expect(&[226]);
+    eventually("an upload that is missed", || (result("missing") == 1.0).then_some(()));
     all_is_used_and_nothing_denied(&guard);
 }
 

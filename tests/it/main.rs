@@ -15,6 +15,7 @@
 mod access;
 mod active;
 mod admin;
+mod archive;
 mod ascii;
 mod choice;
 mod discovery;
@@ -53,4 +54,5 @@ mod topology;
 mod truncation;
 mod upstream;
 mod upstream_tls;
+mod verify;
 mod watching;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::NOWHERE;
+use super::proof::bucket_fault;
 use crate::config;
 use crate::config::report::Fault;
 use crate::config::values::{addresses, dns_name, duration, named_address, peer};
@@ -249,18 +250,7 @@ impl Ha {
 impl Lease {
     fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
-        // Amazon S3 User Guide, "General purpose bucket naming rules".
-        let bucket = self.bucket.get_ref();
-        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        if !(3..=63).contains(&bucket.len())
-            || !bucket.bytes().all(|byte| is_plain(byte) || b".-".contains(&byte))
-        {
-            faults.push(Fault::at(
-                self.bucket.span(),
-                "this is no name of an S3 bucket",
-                "write the bucket's name alone: 3 to 63 lower-case letters, digits, dots and hyphens",
-            ));
-        }
+        faults.extend(bucket_fault(&self.bucket));
         let key = self.key.get_ref();
         if key.is_empty() || key.len() > 1024 || key.starts_with('/') || key.ends_with('/') {
             faults.push(Fault::at(

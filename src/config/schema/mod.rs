@@ -5,6 +5,7 @@
 
 mod access;
 mod ha;
+mod proof;
 mod proxy_protocol;
 mod tls;
 mod upstream;
@@ -12,7 +13,6 @@ mod upstream_tls;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -24,6 +24,7 @@ use super::values::{Ports, address, duration, filter, named_address, passive_add
 use super::{Ascii, Config, PassiveAddress, TlsMode, Zone};
 use access::{Access, Others};
 use ha::{Admin, CloudWatch, Ha};
+use proof::{Audit, Verify};
 use proxy_protocol::ProxyProtocol;
 use tls::Tls;
 use upstream::{Dns, Probe, Upstream};
@@ -63,6 +64,7 @@ struct File {
     #[serde(default)]
     drain: Drain,
     audit: Option<Audit>,
+    verify: Option<Verify>,
     #[serde(default)]
     ha: Ha,
     cloudwatch: Option<CloudWatch>,
@@ -159,22 +161,6 @@ struct Drain {
     idle: Duration,
     #[serde(deserialize_with = "duration")]
     handover_deadline: Duration,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Audit {
-    path: PathBuf,
-    #[serde(default)]
-    format: AuditFormat,
-}
-
-#[derive(Debug, Deserialize, Default, Clone, Copy)]
-#[serde(rename_all = "kebab-case")]
-enum AuditFormat {
-    #[default]
-    Json,
-    Xferlog,
 }
 
 #[derive(Debug, Deserialize)]
@@ -354,6 +340,8 @@ impl File {
         faults.extend(self.limits.faults());
         let http = self.http.enabled.then(|| *self.http.address.get_ref());
         faults.extend(self.ha.faults(http));
+        faults.extend(self.audit.iter().flat_map(Audit::faults));
+        faults.extend(self.verify.iter().flat_map(Verify::faults));
         faults.extend(self.cloudwatch.iter().flat_map(CloudWatch::faults));
         faults
     }
@@ -418,13 +406,8 @@ impl File {
                 idle: self.drain.idle,
                 handover_deadline: self.drain.handover_deadline,
             },
-            audit: self.audit.map(|audit| super::Audit {
-                path: (audit.path != Path::new("-")).then_some(audit.path),
-                format: match audit.format {
-                    AuditFormat::Json => super::AuditFormat::Json,
-                    AuditFormat::Xferlog => super::AuditFormat::Xferlog,
-                },
-            }),
+            audit: self.audit.map(Audit::into_config),
+            verify: self.verify.map(Verify::into_config),
             ha: self.ha.into_config(),
             cloudwatch: self.cloudwatch.map(CloudWatch::into_config),
             admin: self.admin.into_config(),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 #[cfg(doc)]
 use super::Dialogue;
-use super::{CallbackRefusal, Course, DataTarget, SessionEnd, TransferEnd};
+use super::{CallbackRefusal, Course, DataTarget, Place, SessionEnd, TransferEnd};
 use crate::ftp::command::{Direction, Line};
 
 /// What the driver is to do, in this order.
@@ -34,6 +34,13 @@ pub enum Action {
     CommandDenied {
         /// The driver's number of that rule.
         rule: usize,
+    },
+    /// A file was deleted or renamed.
+    FileGone {
+        /// Where it was.
+        from: Place,
+        /// Where it is, if it was renamed to where somebody knows.
+        to: Option<Place>,
     },
     /// The transfer is proven complete: send FIN to the data connection's receiver.
     FinishData,
@@ -84,6 +91,8 @@ pub enum Action {
     ToUpstream(Line),
     /// A transfer command has gone upstream: from here its time counts.
     TransferStarted(Direction),
+    /// It writes to this place, until its audit line.
+    UploadStarted(Place),
 }
 
 /// Which timer the session is under.

@@ -87,6 +87,7 @@ pub(crate) fn terms() -> Terms {
         own_ports: vec![8192..=8200, 21..=21],
         permit: None,
         penalties: false,
+        locate: false,
     }
 }
 
@@ -107,7 +108,7 @@ fn permit(rule: usize) -> Arc<Permit> {
 /// Plays the steps; an error says which promise of the dialogue was broken.
 pub(crate) fn judge(steps: &[Step]) -> Result<(), String> {
     let mut judge = Judge {
-        dialogue: Dialogue::new(Terms { penalties: true, ..terms() }),
+        dialogue: Dialogue::new(Terms { penalties: true, locate: true, ..terms() }),
         lines: Lines::new(LINE_LIMIT),
         replies: Replies::new(REPLY_LIMIT),
         data: Data::Absent,
@@ -391,7 +392,8 @@ impl Judge {
                     self.placed = false;
                     let positive = end.reply.is_some_and(|code| code < 300);
                     let told = end.outcome == Outcome::Complete;
-                    if positive != told || (told && !self.complete) {
+                    let as_sent = end.as_sent && (!told || end.verb != Verb::Stor);
+                    if positive != told || (told && !self.complete) || as_sent {
                         return Err(format!("told otherwise than it was: {end:?}"));
                     }
                     data
@@ -406,7 +408,10 @@ impl Judge {
                     }
                     data
                 }
-                (Action::Login { .. }, data) => data,
+                (
+                    Action::FileGone { .. } | Action::Login { .. } | Action::UploadStarted(_),
+                    data,
+                ) => data,
                 (action, data) => return Err(format!("{action:?} while {data:?}")),
             };
         }

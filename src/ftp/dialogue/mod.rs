@@ -25,6 +25,7 @@
 mod action;
 mod active;
 mod end;
+mod location;
 mod memory;
 mod outcome;
 mod passive;
@@ -51,6 +52,8 @@ use super::{line::Lines, reply::Replies};
 pub use action::{Action, Waiting};
 pub use active::CallbackRefusal;
 pub use end::SessionEnd;
+use location::Location;
+pub use location::Place;
 use memory::Memory;
 pub use outcome::{Course, DataFailure, InFlight, Outcome, TransferEnd};
 pub use passive::DataTarget;
@@ -91,6 +94,8 @@ pub struct Dialogue {
     link: Link,
     /// What another upstream connection must be told; `None` if there shall be none.
     memory: Option<Box<Memory>>,
+    /// Where the client is; `None` if nobody wants to know.
+    location: Option<Box<Location>>,
     channel: Channel,
     protection: Protection,
     permits: Permits,
@@ -185,6 +190,7 @@ impl Dialogue {
             pending: VecDeque::with_capacity(1),
             link: Link::Up,
             memory: terms.resume.then(Box::default),
+            location: terms.locate.then(Box::default),
             protection: Protection::new(terms.security),
             permits: Permits::new(terms.permit.clone()),
             ascii: terms.ascii == Ascii::TranslateByDefault,

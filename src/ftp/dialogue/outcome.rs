@@ -13,6 +13,10 @@ pub struct TransferEnd {
     pub outcome: Outcome,
     /// The code of the final reply that the client was given, if it was there.
     pub reply: Option<u16>,
+    /// The upstream has a file of exactly the bytes that it was sent, at the place that
+    /// [`Action::UploadStarted`](super::Action::UploadStarted) told: after a complete STOR from the
+    /// file's start, in TYPE I or translated here.
+    pub as_sent: bool,
 }
 
 /// How a transfer ended.

@@ -45,6 +45,9 @@ impl Dialogue {
     pub(super) fn handle_image_reply(&mut self, reply: &Reply) {
         self.pending.pop_front();
         self.ascii &= reply.is_positive();
+        if let Some(location) = &mut self.location {
+            location.set_image(reply.is_positive());
+        }
     }
 
     /// The upstream's answer to the TYPE I that stands for the client's TYPE A.

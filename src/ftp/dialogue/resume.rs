@@ -290,6 +290,10 @@ impl Dialogue {
         if command.verb() == Verb::Rest && reply.code() != 350 {
             self.restart = 0;
         }
+        let gone = self.location.as_mut().and_then(|location| location.note(command, reply));
+        if let Some((from, to)) = gone {
+            self.actions.push_back(Action::FileGone { from, to });
+        }
         let Some(memory) = &mut self.memory else { return };
         if memory.learn(command, reply) {
             self.pending.push_back(Pending::Locate);

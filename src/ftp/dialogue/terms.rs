@@ -37,6 +37,9 @@ pub struct Terms {
     pub permit: Option<Arc<Permit>>,
     /// Logins that the upstream refuses are counted ([`Action::Penalise`](super::Action::Penalise)).
     pub penalties: bool,
+    /// Where uploads are, and which files are gone from where they were, shall be told
+    /// ([`Action::UploadStarted`](super::Action::UploadStarted), [`Action::FileGone`](super::Action::FileGone)).
+    pub locate: bool,
 }
 
 /// Who translates the line ends of TYPE A, and when.

@@ -15,6 +15,8 @@ pub(super) struct Transfer {
     data: DataState,
     /// The size that ALLO announced for it.
     announced: Option<u64>,
+    /// The upstream's file will have the bytes that it is sent, no more and no others.
+    as_sent: bool,
     /// A 1yz has come.
     preliminary: bool,
     /// The upstream's final reply, kept until the data has caught up with it.
@@ -215,6 +217,7 @@ impl Dialogue {
         // lftp announces the whole file also when it resumes an upload.
         let restart = std::mem::take(&mut self.restart);
         let announced = self.announced.take().map(|size| size.saturating_sub(restart));
+        let as_sent = self.locate_upload(&command, restart);
         self.actions.push_back(Action::TransferStarted(direction));
         self.actions.push_back(Action::ToUpstream(command.to_line()));
         self.pending.push_back(Pending::Transfer(Box::new(Transfer {
@@ -224,6 +227,7 @@ impl Dialogue {
             ascii: self.ascii && direction != Direction::Listing,
             data: DataState::Waiting,
             announced,
+            as_sent,
             preliminary: false,
             held: None,
             late: Vec::new(),
@@ -455,7 +459,10 @@ impl Dialogue {
             if let Some(why) = transfer.verdict {
                 reply = Reply::new(425, why);
             }
-            self.audit(transfer.verb, transfer.path, outcome, Some(reply.code()));
+            let as_sent = transfer.as_sent && outcome == Outcome::Complete;
+            let Transfer { verb, path, .. } = transfer;
+            let end = TransferEnd { verb, path, outcome, reply: Some(reply.code()), as_sent };
+            self.actions.push_back(Action::Audit(end));
             self.tell(reply);
         }
         for reply in transfer.late {
@@ -486,6 +493,7 @@ impl Dialogue {
     }
 
     fn audit(&mut self, verb: Verb, path: Vec<u8>, outcome: Outcome, reply: Option<u16>) {
-        self.actions.push_back(Action::Audit(TransferEnd { verb, path, outcome, reply }));
+        let end = TransferEnd { verb, path, outcome, reply, as_sent: false };
+        self.actions.push_back(Action::Audit(end));
     }
 }

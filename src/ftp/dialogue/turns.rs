@@ -94,6 +94,9 @@ impl Dialogue {
                     || (verb != Verb::User && reply.code() == 202);
                 let again = self.logged_in;
                 self.logged_in |= accepted;
+                if let Some(location) = self.location.as_mut().filter(|_| accepted) {
+                    location.log_in(again);
+                }
                 if let Some(user) = self.permits.settle(verb, &reply, accepted, again) {
                     self.user = user;
                 }

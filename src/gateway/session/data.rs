@@ -9,7 +9,7 @@ use tracing::debug;
 use super::{Parties, Session, printable};
 use crate::config::{Passive, PassiveAddress, PassiveHost};
 use crate::ftp::dialogue::{Course, DataFailure, DataTarget, TransferEnd};
-use crate::ftp::{Direction, Outcome};
+use crate::ftp::{Direction, Outcome, Place};
 use crate::gateway::pair;
 use crate::gateway::passive::Patience;
 use crate::gateway::protection::Protection;
@@ -17,6 +17,7 @@ use crate::gateway::settings::Settings;
 use crate::gateway::transfer::{Callback, DataEvent, Dial};
 use crate::observe::audit::Record;
 use crate::observe::metrics::Connection;
+use crate::verify::Upload;
 
 impl Session {
     pub(super) fn take_data(&mut self, event: DataEvent) {
@@ -125,6 +126,7 @@ impl Session {
                 (0, Duration::ZERO)
             }
         };
+        self.verify(&end, bytes);
         self.shared.audit.record(Record {
             time: SystemTime::now(),
             session: self.parties.session,
@@ -138,6 +140,37 @@ impl Session {
             reply: end.reply,
             endpoint: self.endpoint,
         });
+    }
+
+    /// An upload begins to write to this place.
+    pub(super) fn begin_writing(&mut self, place: &Place) {
+        let verifier = self.shared.verifier.as_ref();
+        self.writing = verifier.and_then(|verifier| verifier.begin(self.dialogue.user(), place));
+    }
+
+    /// Has an upload looked for where it should be now.
+    fn verify(&mut self, end: &TransferEnd, bytes: u64) {
+        let writing = self.writing.take().filter(|_| end.as_sent);
+        let is_upload = end.verb.direction() == Some(Direction::Upload);
+        if let Some(verifier) = &self.shared.verifier
+            && is_upload
+            && end.outcome == Outcome::Complete
+        {
+            let upload = Upload {
+                session: self.parties.session,
+                user: printable(self.dialogue.user()),
+                path: printable(&end.path),
+                bytes,
+            };
+            verifier.uploaded(writing, upload);
+        }
+    }
+
+    /// A file is not any more where it was.
+    pub(super) fn file_gone(&self, from: &Place, to: Option<&Place>) {
+        if let Some(verifier) = &self.shared.verifier {
+            verifier.gone(self.dialogue.user(), from, to);
+        }
     }
 }
 

@@ -115,7 +115,24 @@ pub enum Stage {
     Delete,
 }
 
-// === impl Stage, Denial, Refusal, HeaderRefusal, ConnectResult, LeaseResult, Connection ===
+/// What became of an upload that got its 226, as its bucket shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verification {
+    /// Too many were being looked for.
+    Dropped,
+    /// The bucket could not be asked.
+    Failed,
+    /// The object has another size.
+    Mismatch,
+    /// There is no object.
+    Missing,
+    /// It is there, with that size.
+    Ok,
+    /// Nobody can tell where it is or how large it should be.
+    Unknown,
+}
+
+// === impl Stage, Denial, Refusal, HeaderRefusal, ConnectResult, LeaseResult, Connection, Verification ===
 
 impl Stage {
     /// All of them, in order.
@@ -232,6 +249,23 @@ impl ConnectResult {
             Self::TlsRefused => "tls-refused",
             Self::TlsTimeout => "tls-timeout",
             Self::TlsUnprotected => "tls-unprotected",
+        }
+    }
+}
+
+impl Verification {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Dropped, Self::Failed, Self::Mismatch, Self::Missing, Self::Ok, Self::Unknown];
+
+    /// The word for it in labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dropped => "dropped",
+            Self::Failed => "failed",
+            Self::Mismatch => "mismatch",
+            Self::Missing => "missing",
+            Self::Ok => "ok",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! AWS, as far as the gateway sees it: S3 over a directory, Secrets Manager, instance metadata.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -75,21 +75,32 @@ pub(crate) struct S3 {
     pub(crate) address: SocketAddr,
     pub(crate) bucket: String,
     buckets: TempDir,
-    denied: Denied,
+    faults: Faults,
 }
 
-/// The operations that nobody may call now.
+/// How an operation fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// 403: nobody may call it.
+    Denied,
+    /// 500.
+    InternalError,
+    /// No answer comes.
+    Silence,
+}
+
+/// The operations that fail now.
 #[derive(Debug, Clone, Default)]
-struct Denied(Arc<Mutex<HashSet<&'static str>>>);
+struct Faults(Arc<Mutex<HashMap<&'static str, Fault>>>);
 
 impl S3 {
     /// Serves what is in `directory`, put there by whomever.
     pub(crate) fn start(directory: &Path) -> Self {
         let buckets = TempDir::with_prefix("ftpgate-s3-").unwrap();
-        let denied = Denied::default();
+        let faults = Faults::default();
         let mut service = S3ServiceBuilder::new(FileSystem::new(buckets.path()).unwrap());
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-        service.set_access(denied.clone());
+        service.set_access(faults.clone());
         let service = service.build();
         let listener = TcpListener::bind((address::unused(), 9000)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -106,7 +117,7 @@ impl S3 {
                 }
             });
         });
-        let s3 = Self { address, bucket: "payroll".into(), buckets, denied };
+        let s3 = Self { address, bucket: "payroll".into(), buckets, faults };
         s3.serve(directory);
         s3
     }
@@ -120,18 +131,26 @@ impl S3 {
 
     /// Denies these operations to everybody, and no others.
     pub(crate) fn deny(&self, operations: &[&'static str]) {
-        *self.denied.0.lock().unwrap() = operations.iter().copied().collect();
+        let faults = operations.iter().map(|operation| (*operation, Fault::Denied));
+        *self.faults.0.lock().unwrap() = faults.collect();
+    }
+
+    /// Fails in this operation, and in no other.
+    pub(crate) fn fail(&self, operation: &'static str, fault: Fault) {
+        *self.faults.0.lock().unwrap() = HashMap::from([(operation, fault)]);
     }
 }
 
 #[async_trait::async_trait]
-impl S3Access for Denied {
+impl S3Access for Faults {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let denied = self.0.lock().unwrap().contains(context.s3_op().name());
-        if context.credentials().is_none() || denied {
-            Err(s3_error!(AccessDenied))
-        } else {
-            Ok(())
+        let fault = self.0.lock().unwrap().get(context.s3_op().name()).copied();
+        match fault {
+            _ if context.credentials().is_none() => Err(s3_error!(AccessDenied)),
+            None => Ok(()),
+            Some(Fault::Denied) => Err(s3_error!(AccessDenied)),
+            Some(Fault::InternalError) => Err(s3_error!(InternalError)),
+            Some(Fault::Silence) => std::future::pending().await,
         }
     }
 }

@@ -252,7 +252,7 @@ impl Request {
                     ("ListBucket".into(), format!("arn:aws:s3:::{bucket}"))
                 } else {
                     let verb = match method {
-                        "GET" => "GetObject",
+                        "GET" | "HEAD" => "GetObject",
                         "PUT" => "PutObject",
                         "DELETE" => "DeleteObject",
                         _ => method,

@@ -3,6 +3,7 @@
 mod chance;
 mod clients;
 mod commands;
+mod location;
 mod passive;
 mod permit;
 mod resume;
