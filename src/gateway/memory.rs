@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::task::TaskTracker;
 use tracing::debug;
+
+use super::admission::Admission;
 
 /// How often sessions are counted.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -23,13 +24,14 @@ struct Tide {
 }
 
 /// Gives memory back whenever half of the sessions have ended.
-pub(super) async fn give_back(sessions: TaskTracker) {
+pub(super) async fn give_back(sessions: Admission) {
     let mut tide = Tide::default();
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if tide.has_ebbed(sessions.len()) {
+        let (now, most) = sessions.count();
+        if tide.has_ebbed(now, most) {
             // It looks at all that is free, which takes some milliseconds.
             let _ = spawn_blocking(|| {
                 let start = Instant::now();
@@ -42,13 +44,14 @@ pub(super) async fn give_back(sessions: TaskTracker) {
 }
 
 impl Tide {
-    /// Whether the sessions that have ended are half of what there were, and worth it.
-    fn has_ebbed(&mut self, sessions: usize) -> bool {
-        self.high = self.high.max(sessions);
-        let ended = self.high - sessions;
-        let has_ebbed = ended >= WORTH_IT && ended >= sessions;
+    /// Whether the sessions that have ended are half of what there were, and worth it. There are
+    /// `now` so many, and have been up to `most`.
+    fn has_ebbed(&mut self, now: usize, most: usize) -> bool {
+        self.high = self.high.max(most);
+        let ended = self.high.saturating_sub(now);
+        let has_ebbed = ended >= WORTH_IT && ended >= now;
         if has_ebbed {
-            self.high = sessions;
+            self.high = now;
         }
         has_ebbed
     }
@@ -75,12 +78,13 @@ mod tests {
     #[test]
     fn memory_goes_back_when_half_of_the_sessions_have_ended() {
         let mut tide = Tide::default();
-        let ebbs = [10, 0, 5000, 2501, 2500, 2400, 1300, 1200, 64, 1, 0].map(|sessions| {
-            let has_ebbed = tide.has_ebbed(sessions);
-            (sessions, has_ebbed)
-        });
-        let given_back: Vec<_> =
-            ebbs.iter().filter(|(_, has_ebbed)| *has_ebbed).map(|(sessions, _)| *sessions).collect();
-        assert_eq!(given_back, [2500, 1200, 64]);
+        let mut given_back = Vec::new();
+        for sessions in [10, 0, 5000, 2501, 2500, 2400, 1300, 1200, 64, 1, 0] {
+            if tide.has_ebbed(sessions, sessions) {
+                given_back.push(sessions);
+            }
+        }
+        assert_eq!(given_back, [2500, 1200, 64, 0]);
+        assert!(tide.has_ebbed(0, 500), "they came and went unseen");
     }
 }

@@ -296,7 +296,7 @@ impl Gateway {
         }
         let (background, closed) = self.doors.background();
         self.shared.upstream.run(background, closed);
-        let (sessions, open) = (self.doors.sessions().clone(), closed.clone());
+        let (sessions, open) = (self.shared.admission.clone(), closed.clone());
         background.spawn(async move {
             open.run_until_cancelled(memory::give_back(sessions)).await;
         });

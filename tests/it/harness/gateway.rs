@@ -370,10 +370,10 @@ impl Gateway {
         self.process.output()
     }
 
-    /// Memory that it holds, in KiB.
+    /// Memory that it holds, in KiB, without the pages of its program.
     pub(crate) fn resident_kib(&self) -> i64 {
         let status = self.process.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
