@@ -20,6 +20,8 @@ struct Counts {
     sessions: usize,
     sessions_per_client: usize,
     all: usize,
+    /// The most at a time since somebody asked.
+    most: usize,
     /// Only clients that have a session.
     by_client: HashMap<IpAddr, usize>,
 }
@@ -67,7 +69,16 @@ impl Admission {
         }
         counts.by_client.insert(client, of_client + 1);
         counts.all += 1;
+        counts.most = counts.most.max(counts.all);
         Ok(Place { client, counts: Arc::clone(&self.counts) })
+    }
+
+    /// How many sessions there are, and the most that there have been at a time since the last call.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let mut counts = lock(&self.counts);
+        let (all, most) = (counts.all, counts.most);
+        counts.most = all;
+        (all, most)
     }
 }
 
@@ -119,5 +130,6 @@ mod tests {
         drop((first, third));
         assert!(admission.admit(a).is_ok());
         assert_eq!(admission.counts.lock().unwrap().by_client.len(), 1);
+        assert_eq!([admission.count(), admission.count()], [(1, 3), (1, 1)]);
     }
 }

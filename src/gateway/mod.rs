@@ -10,6 +10,7 @@
 //! | `doors` | the control listeners and the passive ports, open, shut or left to another process |
 //! | `inherited` | listening sockets that are there already |
 //! | `intake` | whether new clients are taken |
+//! | `memory` | goes back to the system when many sessions have ended |
 //! | `pace` | how fast commands are taken |
 //! | `pair` | both data connections of a transfer |
 //! | `passive` | the shared passive port pool |
@@ -32,6 +33,7 @@ mod data_socket;
 mod doors;
 mod inherited;
 mod intake;
+mod memory;
 mod pace;
 mod pair;
 mod passive;
@@ -298,6 +300,10 @@ impl Gateway {
         }
         let (background, closed) = self.doors.background();
         self.shared.upstream.run(background, closed);
+        let (sessions, open) = (self.shared.admission.clone(), closed.clone());
+        background.spawn(async move {
+            open.run_until_cancelled(memory::give_back(sessions)).await;
+        });
         if self.shared.tls.is_some() {
             let (shared, closed) = (Arc::clone(&self.shared), closed.clone());
             background.spawn(async move {

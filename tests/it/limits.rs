@@ -207,6 +207,19 @@ fn a_flood_of_commands_is_answered_in_order_and_takes_no_memory() {
 }
 
 #[test]
+fn memory_of_sessions_that_have_ended_goes_back_to_the_system() {
+    let gateway = gateway().1.start();
+    drop(login(&gateway));
+    let before = gateway.anonymous_kib();
+    let sessions: Vec<_> = (0..400).map(|_| login(&gateway)).collect();
+    let grown = gateway.anonymous_kib() - before;
+    drop(sessions);
+    eventually("the memory to go back", || {
+        (gateway.anonymous_kib() - before < grown / 2).then_some(())
+    });
+}
+
+#[test]
 fn an_endless_reply_ends_the_session_and_takes_no_memory() {
     let endless = ScriptedServer::start(Cut::EndlessReply);
     let gateway =

@@ -10,10 +10,12 @@ pub(super) async fn copy(
     limit: u64,
 ) -> Result<Stop, RelayError> {
     passage.readable().await?;
-    let mut buffer = vec![0; passage.piece(size)];
+    // Not filled with zeros first: most files are smaller than it is.
+    let mut buffer = Vec::with_capacity(passage.piece(size));
     let mut moved = 0;
     while moved < limit {
-        let bytes = passage.receive(|from| from.try_read(&mut buffer)).await?;
+        buffer.clear();
+        let bytes = passage.receive(|from| from.try_read_buf(&mut buffer)).await?;
         if bytes == 0 {
             return Ok(Stop::Fin);
         }

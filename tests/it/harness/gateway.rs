@@ -378,6 +378,11 @@ impl Gateway {
         self.status_kib("VmRSS:")
     }
 
+    /// The same without the pages of its program.
+    pub(crate) fn anonymous_kib(&self) -> i64 {
+        self.status_kib("RssAnon:")
+    }
+
     /// The most that it has held since [`Self::forget_peak`].
     pub(crate) fn peak_kib(&self) -> i64 {
         self.status_kib("VmHWM:")
