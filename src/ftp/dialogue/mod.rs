@@ -37,6 +37,8 @@ mod transfer;
 mod turns;
 
 #[cfg(test)]
+mod causes;
+#[cfg(test)]
 mod judge;
 #[cfg(test)]
 mod tests;
