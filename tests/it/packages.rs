@@ -213,7 +213,8 @@ fn the_bill_of_materials_tells_what_is_in_the_program() {
     let python = root().join("target/stand-ins/cyclonedx-python-lib/bin/python");
     let valid = "import sys; from cyclonedx.schema import SchemaVersion; \
         from cyclonedx.validation.json import JsonStrictValidator; \
-        sys.exit(str(JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(sys.argv[1]).read()) or ''))";
+        error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(sys.argv[1]).read()); \
+        sys.exit(error and str(error))";
     run(&python.to_string_lossy(), &["-c", valid, &path.to_string_lossy()]);
 
     let itself = &bill["metadata"]["component"];
