@@ -3,7 +3,7 @@
 //! of its own, as it has an allocator that counts (each thread's by itself).
 
 // These lints spare functions marked #[test], but not what such functions call.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::string_slice)]
 
 #[expect(dead_code, reason = "ports of ::1 are for others")]
 #[path = "it/harness/address.rs"]

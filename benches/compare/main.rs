@@ -9,6 +9,10 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::panic_in_result_fn,
+    clippy::string_slice,
+    clippy::unchecked_time_subtraction,
+    clippy::unreachable,
     clippy::print_stderr,
     clippy::print_stdout
 )]

@@ -26,6 +26,7 @@ use crate::http::{self, admin};
 use crate::observe::audit::{AuditLog, AuditWriter};
 use crate::observe::log::{self, LogLevel};
 use crate::observe::metrics::Metrics;
+use crate::observe::panic;
 use crate::systemd;
 
 /// File descriptors that are not a session's: listeners, the log, the runtime.
@@ -154,6 +155,7 @@ async fn start(
     mut predecessor: Option<&mut Predecessor>,
 ) -> anyhow::Result<Node> {
     let metrics = Metrics::new()?;
+    panic::watch(&metrics);
     let (audit, writer) = match &config.audit {
         Some(audit) => {
             let name = audit

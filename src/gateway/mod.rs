@@ -45,6 +45,8 @@ mod relay;
 mod reload;
 mod session;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod transfer;
 

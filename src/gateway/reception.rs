@@ -2,10 +2,12 @@
 //! comes first, and an endpoint.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +21,7 @@ use super::proxy_header::{Ends, NoHeader};
 use super::session::{Begun, Parties, Session, refusal};
 use super::settings::Settings;
 use super::{Service, Shared};
-use crate::ftp::Reply;
+use crate::ftp::{Reply, SessionEnd};
 use crate::observe::metrics::{Connection, HeaderRefusal, Refusal};
 use crate::tls::{self, SessionTls};
 
@@ -140,9 +142,14 @@ impl Admitted {
         // Tokens of its own: each event polls them, and the shared ones' locks would be all
         // sessions'.
         let (drain, stop) = (self.drain.child_token(), shared.stop.child_token());
-        let end = self.session.run(&drain, &stop).await;
+        let run = AssertUnwindSafe(self.session.run(&drain, &stop)).catch_unwind();
+        // A panic has been told where it happened; it is this session's end and nobody else's.
+        let end = run.await.unwrap_or(SessionEnd::Panicked);
         shared.metrics.session_ended(end);
         info!(reason = end.as_str(), "ended");
+        if end == SessionEnd::Panicked {
+            self.session.abandon().await;
+        }
     }
 }
 

@@ -28,10 +28,10 @@ use super::settings::{self, Settings};
 use super::timer::Timer;
 use super::transfer::{DataConnections, DataEvent};
 use super::{Service, Shared};
-use crate::ftp::dialogue::{Terms, Waiting};
+use crate::ftp::dialogue::{Terms, TransferEnd, Waiting};
 use crate::ftp::line::Lines;
 use crate::ftp::reply::Replies;
-use crate::ftp::{Action, Dialogue, Direction, Reply, SessionEnd};
+use crate::ftp::{Action, Dialogue, Direction, Outcome, Reply, SessionEnd};
 use crate::observe::log::one_line;
 use crate::observe::metrics::HeaderRefusal;
 use crate::tls::{SessionTls, Tls, UpstreamTls};
@@ -265,6 +265,20 @@ impl Session {
         self.listed.leave();
         self.client.part(PARTING_TIMEOUT).await;
         end
+    }
+
+    /// After a panic, whatever state that has left: the transfer is reset and recorded as what it is, and
+    /// the client is told.
+    pub(super) async fn abandon(&mut self) {
+        self.data.reset();
+        self.listed.leave();
+        if let (Some(_), Some(transfer)) = (self.transfer, self.dialogue.transfer()) {
+            let (verb, path) = (transfer.verb, transfer.path.to_vec());
+            let outcome = Outcome::GatewayFailed;
+            self.audit(TransferEnd { verb, path, outcome, reply: None });
+        }
+        self.client.send(&refusal("This gateway has failed; please connect again."));
+        self.client.part(PARTING_TIMEOUT).await;
     }
 
     /// Waits for the next event. The client's control connection comes before the data, so that an

@@ -65,6 +65,7 @@ pub struct Metrics {
     tls_failures: IntCounterVec,
     proxy_protocol_refused: IntCounterVec,
     audit_dropped: IntCounter,
+    panics: IntCounter,
     access: Access,
     handover: Handover,
     pair: Pair,
@@ -151,6 +152,7 @@ impl Metrics {
                 "audit_dropped_total",
                 "Audit lines lost because the log could not be written.",
             )?,
+            panics: make.counter("panics_total", "Panics, each of which is a bug.")?,
             access: Access::new(&make)?,
             handover: Handover::new(&make)?,
             pair: Pair::new(&make)?,
@@ -338,6 +340,11 @@ impl Metrics {
     pub fn audit_dropped(&self) {
         self.audit_dropped.inc();
     }
+
+    /// Some task has panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
 }
 
 #[cfg(test)]
@@ -361,6 +368,7 @@ mod tests {
             "ftpgate_passive_strangers_total 0",
             "ftpgate_proxy_protocol_refused_total{reason=\"untrusted\"} 0",
             "ftpgate_audit_dropped_total 0",
+            "ftpgate_panics_total 0",
             concat!("ftpgate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "process_open_fds ",
         ] {

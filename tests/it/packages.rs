@@ -1,15 +1,20 @@
 //! The packages and the units: what is in them. `systemd/build-packages` makes them, twice for
 //! `tests/run`, as an upgrade needs a second one; [`crate::lab::machines`] installs them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
 /// Of both package formats.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "/etc/ftpgate/ftpgate.toml",
     "/etc/logrotate.d/ftpgate",
     "/usr/bin/ftpgate",
     "/usr/share/bash-completion/completions/ftpgate",
+    "/usr/share/doc/ftpgate/ftpgate.cdx.json",
     "/usr/share/doc/ftpgate/ftpgate.toml",
     "/usr/share/fish/vendor_completions.d/ftpgate.fish",
     "/usr/share/man/man1/ftpgate-serve.1.gz",
@@ -189,4 +194,86 @@ fn the_program_needs_no_library_but_the_c_library_of_amazon_linux_2023() {
     });
     let newest: (u32, u32) = versions.max().unwrap();
     assert!(newest <= GLIBC, "needs glibc {newest:?}");
+}
+
+#[test]
+fn the_bill_of_materials_tells_what_is_in_the_program() {
+    let unpacked = tempfile::tempdir().unwrap();
+    run("dpkg-deb", &["--extract", &deb(1).to_string_lossy(), &unpacked.path().to_string_lossy()]);
+    let sha256 = |file: &Path| {
+        let bytes = std::fs::read(file).unwrap();
+        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let path = unpacked.path().join("usr/share/doc/ftpgate/ftpgate.cdx.json");
+    let program = unpacked.path().join("usr/bin/ftpgate");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let bill: Value = serde_json::from_str(&text).unwrap();
+
+    // By the schema that the format's own library brings.
+    let python = root().join("target/stand-ins/cyclonedx-python-lib/bin/python");
+    let valid = "import sys; from cyclonedx.schema import SchemaVersion; \
+        from cyclonedx.validation.json import JsonStrictValidator; \
+        error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(sys.argv[1]).read()); \
+        sys.exit(error and str(error))";
+    run(&python.to_string_lossy(), &["-c", valid, &path.to_string_lossy()]);
+
+    let itself = &bill["metadata"]["component"];
+    assert_eq!(itself["version"], version(1));
+    assert_eq!(itself["hashes"][0]["content"], sha256(&program));
+    let components = bill["components"].as_array().unwrap();
+    let told = |scope: &str| -> BTreeSet<String> {
+        let of_scope = components.iter().filter(|component| component["scope"] == scope);
+        let text = |field: &Value| field.as_str().unwrap().to_owned();
+        of_scope.map(|it| text(&it["name"]) + " v" + &text(&it["version"])).collect()
+    };
+    let (linked, excluded) = (told("required"), told("excluded"));
+    assert_eq!(linked.len() + excluded.len(), components.len(), "told twice");
+    // Everything that the program is built of, without the demo and the tests; and the library of
+    // the language, which cargo does not tell.
+    let cargo = std::env::var("CARGO").unwrap();
+    let tree = run(
+        &cargo,
+        &["tree", "--locked", "-e", "normal", "--no-default-features", "--prefix=none"],
+    );
+    let tree = tree.lines().map(|line| {
+        let mut words = line.split(' ');
+        [words.next().unwrap(), words.next().unwrap()].join(" ")
+    });
+    let expected: BTreeSet<String> =
+        tree.filter(|it| *it != format!("ftpgate v{}", env!("CARGO_PKG_VERSION"))).collect();
+    let mut all: BTreeSet<String> = linked.union(&excluded).cloned().collect();
+    all.retain(|it| !it.starts_with("rust-std "));
+    assert_eq!(all, expected);
+    for (name, is_linked) in
+        [("tokio", true), ("aws-lc-sys", true), ("rust-std", true), ("syn", false)]
+    {
+        let tells =
+            |crates: &BTreeSet<String>| crates.iter().any(|it| it.starts_with(&format!("{name} ")));
+        assert_eq!((tells(&linked), tells(&excluded)), (is_linked, !is_linked), "{name}");
+    }
+    for component in components {
+        let is_crate = component["purl"].as_str().unwrap().starts_with("pkg:cargo/");
+        assert!(component["licenses"][0]["expression"].is_string(), "no licence: {component}");
+        assert!(!is_crate || component["hashes"][0]["content"].is_string(), "no hash: {component}");
+    }
+
+    // Once more it is the same, and the .rpm holds the very same bill and program.
+    let toolchain = Path::new(&cargo).parent().unwrap().display();
+    let again = Command::new(root().join("systemd/sbom"))
+        // Root may have no cargo of its own.
+        .env("PATH", format!("{toolchain}:{}", std::env::var("PATH").unwrap()))
+        .env("FTPGATE_VERSION", version(1))
+        .arg(&program)
+        .arg(bill["metadata"]["properties"][0]["value"].as_str().unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), text);
+    let digests = "--queryformat=[%{FILENAMES} %{FILEDIGESTS}\\n]";
+    let digests = run("rpm", &["--query", "--package", digests, &rpm(1).to_string_lossy()]);
+    for (file, unpacked) in
+        [("/usr/share/doc/ftpgate/ftpgate.cdx.json", &path), ("/usr/bin/ftpgate", &program)]
+    {
+        let line = format!("{file} {}", sha256(unpacked));
+        assert!(digests.contains(&line), "not {line} in\n{digests}");
+    }
 }

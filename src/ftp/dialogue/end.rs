@@ -19,6 +19,8 @@ pub enum SessionEnd {
     LoginTimeout,
     /// Its user is served at another endpoint, to which it could not be taken.
     Moved,
+    /// Its task panicked: a bug of the gateway's own.
+    Panicked,
     /// The client sent something in the clear behind AUTH.
     PlaintextBehindAuth,
     /// The client or the upstream did not speak FTP.
@@ -35,7 +37,7 @@ pub enum SessionEnd {
 
 impl SessionEnd {
     /// All of them, for metrics.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Banned,
         Self::ClientClosed,
         Self::Drained,
@@ -44,6 +46,7 @@ impl SessionEnd {
         Self::Killed,
         Self::LoginTimeout,
         Self::Moved,
+        Self::Panicked,
         Self::PlaintextBehindAuth,
         Self::ProtocolError,
         Self::ProxyHeader,
@@ -63,6 +66,7 @@ impl SessionEnd {
             Self::Killed => "killed",
             Self::LoginTimeout => "login-timeout",
             Self::Moved => "moved",
+            Self::Panicked => "panicked",
             Self::PlaintextBehindAuth => "plaintext-behind-auth",
             Self::ProtocolError => "protocol-error",
             Self::ProxyHeader => "proxy-header",

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::causes::{causes, is_harmless, is_replayed};
 use super::{
     Action, Ascii, Command, Commands, DataFailure, Dialogue, Direction, Lines, Outcome, Permit,
     Replies, Security, SessionEnd, Terms, Verb, Verdict,
@@ -12,6 +13,9 @@ use super::{
 pub(crate) const LINE_LIMIT: usize = 200;
 /// The longest reply that a judged upstream may send.
 const REPLY_LIMIT: usize = 1000;
+
+/// Bytes that an event may add to what the client is told, besides those that either peer has sent.
+const WORDS: usize = 256;
 
 /// What may happen to a session, in any order. What cannot happen in the state that the session
 /// is in, is passed over.
@@ -124,6 +128,11 @@ pub(crate) fn judge(steps: &[Step]) -> Result<(), String> {
         secured: false,
         restart: Restart::None,
         told: Vec::new(),
+        given: Vec::new(),
+        verbs: Vec::new(),
+        own: Vec::new(),
+        heard: 0,
+        said: 0,
         owed: 0,
         closed: false,
     };
@@ -176,6 +185,16 @@ struct Judge {
     restart: Restart,
     /// Everything that an upstream was told outside of replays.
     told: Vec<Vec<u8>>,
+    /// Commands of the client's that have not gone upstream.
+    given: Vec<Vec<u8>>,
+    /// The verbs of all that it has sent.
+    verbs: Vec<Verb>,
+    /// Lines that this upstream was told and the client has not sent.
+    own: Vec<Vec<u8>>,
+    /// Bytes from both peers, with a bonus for each event.
+    heard: usize,
+    /// Bytes that the client was told.
+    said: usize,
     /// Lines of a replay that have no reply yet.
     owed: usize,
     closed: bool,
@@ -183,6 +202,10 @@ struct Judge {
 
 impl Judge {
     fn play(&mut self, step: &Step) -> Result<(), String> {
+        self.heard += WORDS;
+        if let Step::Client(bytes) | Step::Upstream(bytes) = step {
+            self.heard += bytes.len();
+        }
         match (step, self.data) {
             (Step::Client(bytes), _) => {
                 self.lines.push(bytes);
@@ -193,6 +216,7 @@ impl Judge {
                 while let Some(reply) = self.replies.next_reply() {
                     match reply {
                         Ok(reply) => {
+                            self.heard += WORDS;
                             self.owed =
                                 self.owed.saturating_sub(usize::from(!reply.is_preliminary()));
                             self.dialogue.handle_reply(reply);
@@ -224,6 +248,11 @@ impl Judge {
                     self.restart = Restart::Lost;
                 }
                 self.replies = Replies::new(REPLY_LIMIT);
+                self.own.clear();
+                // What had no answer, the next one may be asked again, if that does no harm.
+                let unanswered = self.asked.saturating_sub(self.answered);
+                let again = self.told.iter().rev().take(unanswered);
+                self.given.extend(again.filter(|line| is_harmless(line)).cloned());
                 self.dialogue.handle_upstream_lost();
             }
             (Step::UpstreamConnected, _) if self.link == Link::Connecting => {
@@ -293,7 +322,13 @@ impl Judge {
                 return Err("a line in the clear is taken behind AUTH".into());
             }
             self.asked += 1;
-            self.dialogue.handle_line(line.map(Command::parse));
+            self.heard += WORDS;
+            let line = line.map(Command::parse);
+            if let Ok(Ok(command)) = &line {
+                self.given.push(command.to_line().to_vec());
+                self.verbs.push(command.verb());
+            }
+            self.dialogue.handle_line(line);
             self.perform()?;
         }
         Ok(())
@@ -324,6 +359,10 @@ impl Judge {
                 (Action::CallBack, Data::Awaiting) => Data::Calling,
                 (Action::CallbackRefused(_), data) => data,
                 (Action::ToClient(bytes), data) => {
+                    self.said += bytes.len();
+                    if self.said > self.heard {
+                        return Err(format!("{} bytes of {}", self.said, self.heard));
+                    }
                     // The one reply that nobody asked for is the last: 421.
                     self.answered +=
                         usize::from(!bytes.starts_with(b"1") && !bytes.starts_with(b"421"));
@@ -418,6 +457,17 @@ impl Judge {
         Ok(())
     }
 
+    /// A line that the client has not sent: there must be something that it is for.
+    fn judge_own(&mut self, line: &[u8]) -> Result<(), String> {
+        self.own.push(line.to_vec());
+        let (is_cause, each) = causes(line);
+        let causes = self.verbs.iter().filter(|&&verb| is_cause(verb)).count();
+        if self.own.iter().filter(|own| *own == line).count() > each * causes {
+            return Err(format!("nobody has asked for it: {}", line.escape_ascii()));
+        }
+        Ok(())
+    }
+
     fn judge_user(&self, user: &[u8]) -> Verdict {
         match user {
             b"denied" => Verdict::Denied("no".into()),
@@ -440,7 +490,13 @@ impl Judge {
             return Err(format!("what is denied: {}", line.escape_ascii()));
         }
         match self.link {
-            Link::Up => self.told.push(line.to_vec()),
+            Link::Up => {
+                self.told.push(line.to_vec());
+                match self.given.iter().position(|given| given == line) {
+                    Some(at) => drop(self.given.remove(at)),
+                    None => self.judge_own(line)?,
+                }
+            }
             Link::Replaying => {
                 let located = command.verb() == Verb::Cwd && command.argument().starts_with(b"/");
                 let known = located || self.told.iter().any(|told| told == line);
@@ -460,15 +516,4 @@ impl Judge {
         }
         Ok(())
     }
-}
-
-/// What sets the state of a session and nothing else.
-fn is_replayed(verb: Verb) -> bool {
-    let login = matches!(verb, Verb::User | Verb::Pass | Verb::Acct | Verb::Host);
-    let directory = matches!(verb, Verb::Cwd | Verb::Cdup);
-    let settings = matches!(
-        verb,
-        Verb::Clnt | Verb::Lang | Verb::Mode | Verb::Opts | Verb::Site | Verb::Stru | Verb::Type
-    );
-    login || directory || settings
 }

@@ -38,6 +38,8 @@ mod transfer;
 mod turns;
 
 #[cfg(test)]
+mod causes;
+#[cfg(test)]
 mod judge;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,11 @@
 //! Headers as balancers send them, as nobody should, and in any pieces.
 
-use proptest::prelude::*;
-use proxy_header::Tlv;
+use std::net::SocketAddr;
 
+use proptest::prelude::*;
+use proxy_header::{ProxiedAddress, ProxyHeader, Tlv};
+
+use super::header::{LOCAL, LONGEST, PROXIED, SIGNATURE, WORD};
 use super::*;
 
 const TCP4: &str = "PROXY TCP4 203.0.113.7 10.0.0.5 50000 21\r\n";

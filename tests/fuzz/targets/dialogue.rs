@@ -1,68 +1,68 @@
-//! Both peers hostile at once, and every data connection event, through the dialogue.
+//! Both peers hostile at once, and every event of the data connections, through the dialogue.
+//!
+//! Each line of the input is what happens next, by its first byte:
+//!
+//! | | |
+//! |---|---|
+//! | `>`, `]`, `)` | the client sends the rest, with CRLF, LF or nothing behind it |
+//! | `<`, `[`, `(` | the upstream likewise |
+//! | anything else | each byte of the line is an event, as [`event`] has it |
 #![no_main]
 
 use ftpgate::ftp::command::{Command, Direction, Verb};
 use ftpgate::ftp::dialogue::{
-    Action, Ascii, Commands, DataFailure, Dialogue, Outcome, Permit, Security, SessionEnd, Terms, Verdict,
+    Action, Ascii, Commands, DataFailure, Dialogue, Outcome, Permit, Security, SessionEnd, Terms,
+    Verdict,
 };
 use ftpgate::ftp::line::Lines;
 use ftpgate::ftp::reply::Replies;
 use libfuzzer_sys::fuzz_target;
 
+#[path = "../../../src/ftp/dialogue/causes.rs"]
+mod causes;
 #[path = "../../../src/ftp/dialogue/judge.rs"]
 mod judge;
 
 use judge::{Step, judge};
 
-fuzz_target!(|input: Vec<(u8, Vec<u8>)>| {
-    let steps: Vec<Step> = input.into_iter().map(step).collect();
+fuzz_target!(|input: &[u8]| {
+    let steps: Vec<Step> = input.split(|&byte| byte == b'\n').flat_map(steps).collect();
     if let Err(broken) = judge(&steps) {
         panic!("{broken}\n{steps:?}");
     }
 });
 
-fn step((kind, bytes): (u8, Vec<u8>)) -> Step {
-    let line = |text: &str| format!("{text}\r\n").into_bytes();
-    match kind % 46 {
-        0 => Step::Client(bytes),
-        1 => Step::Upstream(bytes),
-        2 => Step::ClientClosed,
-        3 => Step::UpstreamClosed,
-        4 => Step::Timeout,
-        5 => Step::Exhausted,
-        6 => Step::Expired,
-        7 => Step::DialFailed,
-        8 => Step::Failed(DataFailure::Client),
-        9 => Step::Failed(DataFailure::Upstream),
-        10 | 11 => Step::Opened,
-        12 | 13 => Step::Ended,
-        14 | 15 => Step::Reserved,
-        16 => Step::Client(line("USER a\r\nPASS b\r\nPASV")),
-        17 => Step::Upstream(line("331 a\r\n230 b\r\n229 (|||8000|)")),
-        18 => Step::Client(line("STOR f")),
-        19 => Step::Client(line("RETR f\r\nNOOP")),
-        20 => Step::Client(line("ABOR")),
-        21 => Step::Upstream(line("226 done")),
-        22 => Step::Upstream(line("150 go")),
-        23 | 24 => Step::UpstreamLost,
-        25 | 26 => Step::UpstreamConnected,
-        27 => Step::ReconnectFailed,
-        28 => Step::Upstream(line("250 ok")),
-        30 => Step::Client(line("REST 9\r\nCWD /a")),
-        31 => Step::Upstream(line("350 go\r\n250 ok")),
-        32 => Step::Unreachable,
-        33 => Step::Secured,
-        34 => Step::Client(line("AUTH TLS")),
-        35 => Step::Client(line("PBSZ 0\r\nPROT P")),
-        36 => Step::Client(line("PORT 127,0,0,1,200,1")),
-        37 => Step::Client(line("TYPE A")),
-        38 => Step::Failed(DataFailure::NotResumed),
-        39 => Step::Client(line("USER limited\r\nPASS b\r\nPASV")),
-        40 => Step::Client(line("USER remote\r\nPASS b")),
-        41 => Step::Client(line("USER denied\r\nDELE f")),
-        42 => Step::Upstream(line("530 no")),
-        43 => Step::PenaltyOver { banned: false },
-        44 => Step::PenaltyOver { banned: true },
-        _ => Step::Upstream(line("426 cut")),
+fn steps(line: &[u8]) -> Vec<Step> {
+    match line {
+        [b'>', text @ ..] => vec![Step::Client([text, b"\r\n"].concat())],
+        [b']', text @ ..] => vec![Step::Client([text, b"\n"].concat())],
+        [b')', text @ ..] => vec![Step::Client(text.to_vec())],
+        [b'<', text @ ..] => vec![Step::Upstream([text, b"\r\n"].concat())],
+        [b'[', text @ ..] => vec![Step::Upstream([text, b"\n"].concat())],
+        [b'(', text @ ..] => vec![Step::Upstream(text.to_vec())],
+        events => events.iter().copied().filter_map(event).collect(),
     }
+}
+
+fn event(byte: u8) -> Option<Step> {
+    Some(match byte {
+        b'r' => Step::Reserved,
+        b'x' => Step::Exhausted,
+        b'y' => Step::Expired,
+        b'h' => Step::Unreachable,
+        b'd' => Step::DialFailed,
+        b'o' => Step::Opened,
+        b'e' => Step::Ended,
+        b'0'..=b'5' => Step::Failed(*DataFailure::ALL.get(usize::from(byte - b'0'))?),
+        b'c' => Step::ClientClosed,
+        b'u' => Step::UpstreamClosed,
+        b'l' => Step::UpstreamLost,
+        b'n' => Step::UpstreamConnected,
+        b'f' => Step::ReconnectFailed,
+        b's' => Step::Secured,
+        b't' => Step::Timeout,
+        b'p' => Step::PenaltyOver { banned: false },
+        b'b' => Step::PenaltyOver { banned: true },
+        _ => return None,
+    })
 }
