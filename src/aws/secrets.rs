@@ -87,7 +87,9 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_secret_is_none_and_is_not_quoted() {
-        for answer in ["", "secret", "{}", r#"{"SecretString": 5}"#, r#"{"SecretBinary": "secret!"}"#] {
+        for answer in
+            ["", "secret", "{}", r#"{"SecretString": 5}"#, r#"{"SecretBinary": "secret!"}"#]
+        {
             assert_eq!(read(answer), Err(NoSecret), "{answer}");
         }
     }

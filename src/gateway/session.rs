@@ -275,7 +275,7 @@ impl Session {
         if let (Some(_), Some(transfer)) = (self.transfer, self.dialogue.transfer()) {
             let (verb, path) = (transfer.verb, transfer.path.to_vec());
             let outcome = Outcome::GatewayFailed;
-            self.audit(TransferEnd { verb, path, outcome, reply: None });
+            self.audit(TransferEnd { verb, path, outcome, as_sent: false, reply: None });
         }
         self.client.send(&refusal("This gateway has failed; please connect again."));
         self.client.part(PARTING_TIMEOUT).await;
