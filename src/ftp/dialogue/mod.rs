@@ -38,8 +38,6 @@ mod transfer;
 mod turns;
 
 #[cfg(test)]
-mod causes;
-#[cfg(test)]
 mod judge;
 #[cfg(test)]
 mod tests;

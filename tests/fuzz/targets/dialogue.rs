@@ -18,9 +18,7 @@ use ftpgate::ftp::line::Lines;
 use ftpgate::ftp::reply::Replies;
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../../src/ftp/dialogue/causes.rs"]
-mod causes;
-#[path = "../../../src/ftp/dialogue/judge.rs"]
+#[path = "../../../src/ftp/dialogue/judge/mod.rs"]
 mod judge;
 
 use judge::{Step, judge};

@@ -1,13 +1,17 @@
 //! Plays any sequence of events to a dialogue and judges what it wants done: the property test
 //! and the fuzz target share it, so it uses nothing but the public interface.
 
+mod step;
+mod upstream;
+
 use std::sync::Arc;
 
-use super::causes::{causes, is_harmless, is_replayed};
 use super::{
     Action, Ascii, Command, Commands, DataFailure, Dialogue, Direction, Lines, Outcome, Permit,
     Replies, Security, SessionEnd, Terms, Verb, Verdict,
 };
+pub(crate) use step::Step;
+use upstream::is_harmless;
 
 /// The longest line that a judged client may send.
 pub(crate) const LINE_LIMIT: usize = 200;
@@ -16,48 +20,6 @@ const REPLY_LIMIT: usize = 1000;
 
 /// Bytes that an event may add to what the client is told, besides those that either peer has sent.
 const WORDS: usize = 256;
-
-/// What may happen to a session, in any order. What cannot happen in the state that the session
-/// is in, is passed over.
-#[derive(Debug, Clone)]
-pub(crate) enum Step {
-    /// Bytes from the client.
-    Client(Vec<u8>),
-    /// Bytes from the upstream.
-    Upstream(Vec<u8>),
-    /// The client's control connection ends.
-    ClientClosed,
-    /// The upstream's control connection ends for good.
-    UpstreamClosed,
-    /// The upstream's control connection is lost.
-    UpstreamLost,
-    /// Another one is there.
-    UpstreamConnected,
-    /// No other one can be had.
-    ReconnectFailed,
-    /// The timer runs out.
-    Timeout,
-    /// A client whose login was refused may hear of it; or is also shown the door.
-    PenaltyOver { banned: bool },
-    /// A passive port is reserved.
-    Reserved,
-    /// No passive port can be had.
-    Exhausted,
-    /// The client does not come to its port.
-    Expired,
-    /// The client's own port cannot be reached.
-    Unreachable,
-    /// The client's TLS handshake is done.
-    Secured,
-    /// The upstream's data port cannot be reached.
-    DialFailed,
-    /// Both data connections are open.
-    Opened,
-    /// The relay has moved 40 bytes and seen the end.
-    Ended,
-    /// The relay stops short.
-    Failed(DataFailure),
-}
 
 /// The driver's side of the data connections.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -457,17 +419,6 @@ impl Judge {
         Ok(())
     }
 
-    /// A line that the client has not sent: there must be something that it is for.
-    fn judge_own(&mut self, line: &[u8]) -> Result<(), String> {
-        self.own.push(line.to_vec());
-        let (is_cause, each) = causes(line);
-        let causes = self.verbs.iter().filter(|&&verb| is_cause(verb)).count();
-        if self.own.iter().filter(|own| *own == line).count() > each * causes {
-            return Err(format!("nobody has asked for it: {}", line.escape_ascii()));
-        }
-        Ok(())
-    }
-
     fn judge_user(&self, user: &[u8]) -> Verdict {
         match user {
             b"denied" => Verdict::Denied("no".into()),
@@ -476,44 +427,5 @@ impl Judge {
             b"remote" => Verdict::Permitted(Some(permit(REMOTE))),
             _ => Verdict::Permitted(None),
         }
-    }
-
-    /// A line that goes upstream. During a replay it must be one that was known before, of a
-    /// kind that may be said twice, and the only one.
-    fn judge_line(&mut self, line: &[u8]) -> Result<(), String> {
-        let Ok(command) = Command::parse(line) else {
-            return Err(format!("no command: {}", line.escape_ascii()));
-        };
-        let limited = self.dialogue.rules().any(|rule| rule == LIMITED);
-        let denied = limited && command.word() == b"DELE" && self.link == Link::Up;
-        if denied || (command.verb() == Verb::User && command.argument() == b"denied") {
-            return Err(format!("what is denied: {}", line.escape_ascii()));
-        }
-        match self.link {
-            Link::Up => {
-                self.told.push(line.to_vec());
-                match self.given.iter().position(|given| given == line) {
-                    Some(at) => drop(self.given.remove(at)),
-                    None => self.judge_own(line)?,
-                }
-            }
-            Link::Replaying => {
-                let located = command.verb() == Verb::Cwd && command.argument().starts_with(b"/");
-                let known = located || self.told.iter().any(|told| told == line);
-                self.owed += 1;
-                if !known || !is_replayed(command.verb()) || self.owed > 1 {
-                    return Err(format!("in the middle of a replay: {}", line.escape_ascii()));
-                }
-            }
-            Link::Connecting | Link::Lost => {
-                return Err(format!("to nobody: {}", line.escape_ascii()));
-            }
-        }
-        match command.verb() {
-            Verb::Rest if command.argument() != b"0" => self.restart = Restart::Asked,
-            Verb::Rest | Verb::Rein => self.restart = Restart::None,
-            _ => {}
-        }
-        Ok(())
     }
 }
