@@ -301,11 +301,10 @@ fn ctime(time: SystemTime) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(path: &str) -> Record {
-        Record {
+impl Record {
+    /// For tests: an upload of 1234 bytes by ann.
+    pub(crate) fn example(path: &str) -> Self {
+        Self {
             time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_467_894_123),
             session: 7,
             client: "192.0.2.1:40000".parse().unwrap(),
@@ -319,11 +318,16 @@ mod tests {
             endpoint: "10.2.3.10:21".parse().unwrap(),
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn a_json_line_tells_all() {
         assert_eq!(
-            json_line(&record("in voice.txt")),
+            json_line(&Record::example("in voice.txt")),
             "{\"time\":\"2026-11-23T21:04:54.123Z\",\"session\":7,\"client\":\"192.0.2.1:40000\",\"user\":\"ann\",\
              \"verb\":\"STOR\",\"path\":\"in voice.txt\",\"bytes\":1234,\"duration_ms\":1500,\"outcome\":\"complete\",\
              \"reply\":226,\"endpoint\":\"10.2.3.10:21\"}\n"
@@ -333,7 +337,7 @@ mod tests {
     #[test]
     fn an_xferlog_line_has_the_fields_of_xferlog_5() {
         assert_eq!(
-            xferlog_line(&record("in voice.txt")),
+            xferlog_line(&Record::example("in voice.txt")),
             "Mon Nov 23 21:04:54 2026 1 192.0.2.1 1234 in_voice.txt b _ i r ann ftp 0 * c\n"
         );
     }
@@ -341,7 +345,7 @@ mod tests {
     #[test]
     fn a_name_cannot_forge_a_line() {
         let name = "x\r\n{\"forged\":true}\u{1b}[2J\u{9b}2J\u{7f}\u{85}\u{2028}\u{2029}";
-        let hostile = record(name);
+        let hostile = Record::example(name);
         for line in [json_line(&hostile), xferlog_line(&hostile)] {
             let text = line.strip_suffix('\n').unwrap();
             assert!(!text.contains(char::is_control), "{line}");
@@ -361,10 +365,11 @@ mod tests {
             config::Audit { path: Some(path.clone()), format: AuditFormat::Json, archive: None };
         for name in ["first", "second"] {
             let (log, writer) = AuditLog::open(&config, Metrics::new().unwrap()).unwrap();
-            log.record(record(name));
+            log.record(Record::example(name));
             writer.finish();
         }
-        let lines: String = ["first", "second"].map(|name| json_line(&record(name))).concat();
+        let lines: String =
+            ["first", "second"].map(|name| json_line(&Record::example(name))).concat();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, format!("{{\"time\":\"2026-11\n{lines}"));
     }
@@ -376,12 +381,12 @@ mod tests {
         let config =
             config::Audit { path: Some(path.clone()), format: AuditFormat::Json, archive: None };
         let (log, writer) = AuditLog::open(&config, Metrics::new().unwrap()).unwrap();
-        log.record(record("a"));
+        log.record(Record::example("a"));
         while std::fs::read_to_string(&path).unwrap().is_empty() {
             std::thread::yield_now();
         }
         std::fs::rename(&path, directory.path().join("audit.log.1")).unwrap();
-        log.record(record("b"));
+        log.record(Record::example("b"));
         drop(log);
         writer.finish();
         assert!(std::fs::read_to_string(&path).unwrap().contains("\"path\":\"b\""));
@@ -396,7 +401,7 @@ mod tests {
         };
         let metrics = Metrics::new().unwrap();
         let (log, writer) = AuditLog::open(&config, metrics.clone()).unwrap();
-        log.record(record("a"));
+        log.record(Record::example("a"));
         drop(log);
         writer.finish();
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();

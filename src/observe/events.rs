@@ -191,19 +191,7 @@ mod tests {
     }
 
     fn failed(path: &str, outcome: Outcome) -> Record {
-        Record {
-            time: at(0),
-            session: 7,
-            client: "192.0.2.1:40000".parse().unwrap(),
-            user: "ann".into(),
-            verb: "STOR",
-            path: path.into(),
-            bytes: 1234,
-            duration: Duration::from_secs(1),
-            outcome,
-            reply: Some(426),
-            endpoint: "10.2.3.10:21".parse().unwrap(),
-        }
+        Record { time: at(0), outcome, reply: Some(426), ..Record::example(path) }
     }
 
     #[test]

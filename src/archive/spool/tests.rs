@@ -4,7 +4,6 @@ use std::thread::JoinHandle;
 use tempfile::TempDir;
 
 use super::*;
-use crate::ftp::Outcome;
 use crate::observe::audit::Record;
 
 fn config(directory: &TempDir) -> config::AuditArchive {
@@ -19,19 +18,7 @@ fn config(directory: &TempDir) -> config::AuditArchive {
 }
 
 fn record(path: &str) -> Arc<Record> {
-    Arc::new(Record {
-        time: SystemTime::UNIX_EPOCH,
-        session: 7,
-        client: "192.0.2.1:40000".parse().unwrap(),
-        user: "ann".into(),
-        verb: "STOR",
-        path: path.into(),
-        bytes: 1234,
-        duration: Duration::from_millis(1500),
-        outcome: Outcome::Complete,
-        reply: Some(226),
-        endpoint: "10.2.3.10:21".parse().unwrap(),
-    })
+    Arc::new(Record::example(path))
 }
 
 fn open(config: &config::AuditArchive) -> Arc<Spool> {
