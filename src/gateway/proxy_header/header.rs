@@ -109,16 +109,18 @@ fn parse(header: &[u8]) -> Step {
         // Its lengths contradict each other, or it is none.
         Ok(_) | Err(_) => return Step::Refused(HeaderRefusal::Invalid),
     };
-    match told.proxied_address() {
-        None => Step::Whole(None),
-        Some(ProxiedAddress { protocol: Protocol::Stream, source, destination })
-            if !source.ip().is_unspecified() && !destination.ip().is_unspecified() =>
-        {
-            Step::Whole(Some(Ends { client: canonical(*source), local: canonical(*destination) }))
+    let (client, local) = match told.proxied_address() {
+        None => return Step::Whole(None),
+        Some(ProxiedAddress { protocol: Protocol::Stream, source, destination }) => {
+            (canonical(*source), canonical(*destination))
         }
-        // No connection of a client looks like that.
-        Some(_) => Step::Refused(HeaderRefusal::Invalid),
+        Some(_) => return Step::Refused(HeaderRefusal::Invalid),
+    };
+    // No connection of a client looks like that.
+    if client.ip().is_unspecified() || local.ip().is_unspecified() {
+        return Step::Refused(HeaderRefusal::Invalid);
     }
+    Step::Whole(Some(Ends { client, local }))
 }
 
 /// An IPv4 address that is written as IPv6 is an IPv4 address: a header has one family for both.

@@ -89,6 +89,7 @@ fn what_is_no_header_is_refused_as_soon_as_it_shows() {
         (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\n", Invalid, 31),
         (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 65536\r\n", Invalid, 36),
         (b"PROXY TCP4 0.0.0.0 5.6.7.8 1 2\r\n", Invalid, 32),
+        (b"PROXY TCP6 ::ffff:0.0.0.0 ::5 1 2\r\n", Invalid, 35),
         (b"PROXY TCP6 1.2.3.4 5.6.7.8 1 2\r\n", Invalid, 32),
         (b"PROXY TCP4 1\r\nX", Invalid, 15),
         (&endless, Oversized, 107),
