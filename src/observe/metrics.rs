@@ -21,6 +21,7 @@ use std::time::Duration;
 use prometheus::{
     Encoder, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
+use tokio::runtime::Handle;
 
 use crate::ftp::dialogue::{CallbackRefusal, DataFailure, Outcome};
 use crate::ftp::{Direction, SessionEnd};
@@ -66,6 +67,7 @@ pub struct Metrics {
     proxy_protocol_refused: IntCounterVec,
     audit_dropped: IntCounter,
     panics: IntCounter,
+    tasks: IntGauge,
     access: Access,
     handover: Handover,
     pair: Pair,
@@ -153,6 +155,7 @@ impl Metrics {
                 "Audit lines lost because the log could not be written.",
             )?,
             panics: make.counter("panics_total", "Panics, each of which is a bug.")?,
+            tasks: make.gauge("tasks", "Tasks of the runtime now: sessions, transfers, the background.")?,
             access: Access::new(&make)?,
             handover: Handover::new(&make)?,
             pair: Pair::new(&make)?,
@@ -248,6 +251,9 @@ impl Metrics {
 
     /// The text exposition format, version 0.0.4.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        if let Ok(runtime) = Handle::try_current() {
+            self.tasks.set(runtime.metrics().num_alive_tasks() as i64);
+        }
         let mut text = Vec::new();
         let encoder = TextEncoder::new();
         encoder.encode(&self.registry.gather(), &mut text)?;
@@ -369,6 +375,7 @@ mod tests {
             "ftpgate_proxy_protocol_refused_total{reason=\"untrusted\"} 0",
             "ftpgate_audit_dropped_total 0",
             "ftpgate_panics_total 0",
+            "ftpgate_tasks ",
             concat!("ftpgate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "process_open_fds ",
         ] {

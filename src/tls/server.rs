@@ -27,7 +27,7 @@ use crate::observe::metrics::Metrics;
 /// TLS 1.2 sessions that one control connection may leave: itself, and each data connection.
 const SESSIONS: usize = 16;
 /// Tickets that a connection of TLS 1.3 leaves, for clients that use each only once.
-const TICKETS: usize = 4;
+const TICKETS: usize = 8;
 /// What clients may call what they speak, if they say (ALPN): a browser that was led here must not
 /// take the answers for a web server's (the ALPACA attack).
 const PROTOCOLS: [&[u8]; 2] = [b"ftp", b"ftp-data"];

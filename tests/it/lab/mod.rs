@@ -23,7 +23,9 @@ mod overlay;
 mod s3;
 mod s3_loss;
 mod s3_test;
+mod soak;
 mod stacks;
+mod traffic;
 mod turn;
 mod watching;
 
@@ -76,6 +78,11 @@ macro_rules! record {
     }};
 }
 use record;
+
+/// A number from the environment, for tests that can be longer.
+fn environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap())
+}
 
 /// How clients are steered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,6 +236,23 @@ impl Lab {
 
     pub(crate) fn host(&self, place: Place) -> &Host {
         self.network.host(place)
+    }
+
+    /// Copies what the gateways have logged to a directory of that name under `target`.
+    fn keep_logs(&self, name: &str) -> PathBuf {
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(name);
+        std::fs::create_dir_all(&kept).unwrap();
+        for node in &self.nodes {
+            let directory = node.directory();
+            let of = directory.file_name().unwrap().to_str().unwrap();
+            for entry in std::fs::read_dir(directory).unwrap().flatten() {
+                let name = entry.file_name().into_string().unwrap();
+                if name.starts_with("log.") || name.starts_with("audit.") {
+                    std::fs::copy(entry.path(), kept.join(format!("{of}.{name}"))).unwrap();
+                }
+            }
+        }
+        kept
     }
 
     // === faults ===

@@ -96,11 +96,17 @@ impl Node {
 
     /// A metric without labels; nothing if it does not answer.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
-        let answer = self.get("/metrics")?;
-        answer
-            .body
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        self.metrics([name]).map(|[value]| value)
+    }
+
+    /// Several at one time.
+    pub(crate) fn metrics<const N: usize>(&self, names: [&str; N]) -> Option<[f64; N]> {
+        let text = self.get("/metrics")?.body;
+        let value = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        };
+        let values: Vec<f64> = names.into_iter().map_while(value).collect();
+        values.try_into().ok()
     }
 
     /// What its HTTP port answers, asked on its own host; nothing if it does not.

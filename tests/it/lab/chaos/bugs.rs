@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use super::checker::{Checker, Outcome, POOL};
-use super::pace::{Pace, Read};
-use super::session::{Manner, Session, Transcript};
-
+use super::super::traffic::checker::{Checker, Outcome, POOL};
+use super::super::traffic::pace::{Pace, Read};
+use super::super::traffic::session::{Manner, Session, Transcript};
 use crate::harness::ftp::{fin, reset};
 use crate::harness::gateway::Gateway;
 use crate::harness::servers::{Kind, Server};

@@ -5,13 +5,8 @@
 //! otherwise.
 
 mod bugs;
-mod checker;
 mod faults;
-mod load;
-mod pace;
 mod schedule;
-mod session;
-mod transfer;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,12 +16,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::network::Place;
-use super::{ATTEMPT, Lab, Mode, Setup, ZONE, record};
+use super::traffic::checker::{Checker, Outcome};
+use super::traffic::load::{Load, World};
+use super::{ATTEMPT, Lab, Mode, Setup, ZONE, environment, record};
 use crate::harness::certificates::Authority;
 use crate::harness::eventually;
-use checker::{Checker, Outcome};
 use faults::{Clock, Disk, Faults, open_descriptors};
-use load::{Load, World};
 use schedule::{Planned, plan};
 
 /// What the environment does not say otherwise. Of this seed's first minute every kind of fault is part.
@@ -42,10 +37,6 @@ const KEPT: u64 = 8;
 const AFTERWARDS: usize = 20;
 /// Faults that are told with a violation: those of so long before it.
 const BEFORE: Duration = Duration::from_secs(60);
-
-fn environment(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |value| value.parse().unwrap())
-}
 
 /// A gateway's configuration with short time-outs, FTPS, an endpoint by name, a disk for its audit log.
 fn configuration(text: &str, directory: &Path, disk: &Disk, tls: &str) -> String {
@@ -123,8 +114,7 @@ fn whatever_breaks_nothing_is_lost_and_nothing_looks_whole_that_is_not() {
     // Those that came to light only now.
     tell(&checker, &schedule, told, began, seed);
     // The gateways' logs tell more.
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/chaos");
-    Place::GATEWAYS.iter().for_each(|place| keep_logs(lab.node(*place).directory(), &kept));
+    let kept = lab.keep_logs("chaos");
     let violations = checker.violations().len();
     // Fewer would prove little.
     assert!(checker.total(Outcome::Complete) > 5 * lasts.as_secs(), "{}", checker.report());
@@ -233,16 +223,4 @@ fn report(
         audited.0,
         audited.1,
     );
-}
-
-/// Copies what a gateway's processes have logged.
-fn keep_logs(directory: &Path, kept: &Path) {
-    std::fs::create_dir_all(kept).unwrap();
-    for entry in std::fs::read_dir(directory).unwrap().flatten() {
-        let name = entry.file_name().into_string().unwrap();
-        if name.starts_with("log.") {
-            let of = directory.file_name().unwrap().to_str().unwrap();
-            std::fs::copy(entry.path(), kept.join(format!("{of}.{name}"))).unwrap();
-        }
-    }
 }

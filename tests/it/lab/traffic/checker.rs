@@ -14,7 +14,7 @@ use super::session::{Stop, Transcript};
 use crate::harness::{bytes, number};
 
 /// All contents are parts of one that is so large.
-pub(super) const POOL: usize = 40 << 20;
+pub(crate) const POOL: usize = 40 << 20;
 /// The same of text.
 const TEXT_POOL: usize = 2 << 20;
 /// An acknowledged file is looked at once more after so long: nothing may spoil it later.
@@ -22,27 +22,27 @@ const LATER: Duration = Duration::from_secs(20);
 /// A clock that is further off has jumped.
 const OFF: Duration = Duration::from_secs(1800);
 /// Uploads whose names begin so were cut short by their clients.
-pub(super) const CUT: &str = "cut-";
+pub(crate) const CUT: &str = "cut-";
 /// What the directory of listings holds.
-pub(super) const LISTED: usize = 60;
+pub(crate) const LISTED: usize = 60;
 
 /// What is in a file, as it goes over the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Content {
+pub(crate) struct Content {
     range: Range<usize>,
-    pub(super) text: bool,
+    pub(crate) text: bool,
 }
 
 /// A file that is there to be downloaded.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) name: String,
-    pub(super) content: Content,
+pub(crate) struct Prepared {
+    pub(crate) name: String,
+    pub(crate) content: Content,
 }
 
 /// What became of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// Acknowledged, and whole.
     Complete,
     /// Cut short by its client, and nobody took it for whole.
@@ -54,12 +54,14 @@ pub(super) enum Outcome {
     Violation,
 }
 
-pub(super) struct Checker {
+pub(crate) struct Checker {
     root: PathBuf,
     pool: Vec<u8>,
     text: Vec<u8>,
-    pub(super) prepared: Vec<Prepared>,
+    pub(crate) prepared: Vec<Prepared>,
     began: Instant,
+    /// Nothing is broken on purpose: whatever fails is a violation.
+    calm: bool,
     state: Mutex<State>,
 }
 
@@ -72,14 +74,14 @@ struct State {
 }
 
 impl Content {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.range.len()
     }
 }
 
 impl Checker {
     /// Puts the files there that are for downloads.
-    pub(super) fn new(seed: u64, root: &Path) -> Self {
+    pub(crate) fn new(seed: u64, root: &Path) -> Self {
         let text: String = (0..TEXT_POOL / 40)
             .map(|line| format!("{line:08} {}\r\n", "x".repeat(number(seed ^ line as u64, 60))))
             .collect();
@@ -90,6 +92,7 @@ impl Checker {
             text,
             prepared: Vec::new(),
             began: Instant::now(),
+            calm: false,
             state: Mutex::default(),
         };
         let mut random = fastrand::Rng::with_seed(seed);
@@ -109,14 +112,19 @@ impl Checker {
         checker
     }
 
+    /// The same where nothing is broken on purpose.
+    pub(crate) fn of_calm(seed: u64, root: &Path) -> Self {
+        Self { calm: true, ..Self::new(seed, root) }
+    }
+
     /// Puts a file there that is for downloads.
-    pub(super) fn prepare(&mut self, name: String, content: Content) {
+    pub(crate) fn prepare(&mut self, name: String, content: Content) {
         fs::write(self.path(&name), self.stored(&content)).unwrap();
         self.prepared.push(Prepared { name, content });
     }
 
     /// Any content of that size, or of about that size if it is text.
-    pub(super) fn content(&self, random: &mut fastrand::Rng, size: usize, text: bool) -> Content {
+    pub(crate) fn content(&self, random: &mut fastrand::Rng, size: usize, text: bool) -> Content {
         let pool = if text { &self.text } else { &self.pool };
         let start = random.usize(..pool.len() - size);
         let is_inside_end = |at: usize| at > 0 && pool[at - 1..].starts_with(b"\r\n");
@@ -125,7 +133,7 @@ impl Checker {
     }
 
     /// As it goes over the wire.
-    pub(super) fn wire(&self, content: &Content) -> &[u8] {
+    pub(crate) fn wire(&self, content: &Content) -> &[u8] {
         let pool = if content.text { &self.text } else { &self.pool };
         &pool[content.range.clone()]
     }
@@ -145,7 +153,7 @@ impl Checker {
     }
 
     /// Counts an attempt that its client gave no acknowledgement to check for.
-    pub(super) fn ended(
+    pub(crate) fn ended(
         &self,
         kind: &'static str,
         stop: &Stop,
@@ -161,22 +169,26 @@ impl Checker {
                 self.violation(what, transcript);
                 Outcome::Violation
             }
+            _ if self.calm => {
+                self.violation(&format!("{stop:?}, and nothing was broken"), transcript);
+                Outcome::Violation
+            }
             _ if begun => Outcome::Failed,
             _ => Outcome::Refused,
         };
         self.count(kind, outcome);
     }
 
-    pub(super) fn count(&self, kind: &'static str, outcome: Outcome) {
+    pub(crate) fn count(&self, kind: &'static str, outcome: Outcome) {
         *self.state.lock().unwrap().counts.entry((kind, outcome)).or_default() += 1;
     }
 
-    pub(super) fn violation(&self, what: &str, transcript: &Transcript) {
+    pub(crate) fn violation(&self, what: &str, transcript: &Transcript) {
         self.state.lock().unwrap().violations.push(format!("{what}\n{transcript}"));
     }
 
     /// An upload got its 226: it has to be whole, now and later.
-    pub(super) fn acknowledged(
+    pub(crate) fn acknowledged(
         &self,
         kind: &'static str,
         name: &str,
@@ -204,7 +216,7 @@ impl Checker {
 
     /// What a client has of a download or of the rest of one: `clean` if its data connection ended
     /// as one does whose file is whole, `answered` if it was told 226. Whether it is whole.
-    pub(super) fn downloaded(
+    pub(crate) fn downloaded(
         &self,
         expected: &[u8],
         found: &[u8],
@@ -246,7 +258,7 @@ impl Checker {
     }
 
     /// Looks at acknowledged files once more, of which it is time or all, and removes them.
-    pub(super) fn look_again(&self, all: bool) {
+    pub(crate) fn look_again(&self, all: bool) {
         loop {
             let (_, name, content, transcript) = {
                 let mut state = self.state.lock().unwrap();
@@ -266,7 +278,7 @@ impl Checker {
 
     /// An audit log must not call an upload complete that its client has cut. How many lines it has,
     /// and how many of them a clock has timed that was off by hours.
-    pub(super) fn read_audit(&self, log: &Path) -> (usize, usize) {
+    pub(crate) fn read_audit(&self, log: &Path) -> (usize, usize) {
         let text = fs::read_to_string(log).unwrap();
         let (mut lines, mut off) = (0, 0);
         for line in text.lines() {
@@ -291,12 +303,12 @@ impl Checker {
     }
 
     /// What was violated, each with its transcript.
-    pub(super) fn violations(&self) -> Vec<String> {
+    pub(crate) fn violations(&self) -> Vec<String> {
         self.state.lock().unwrap().violations.clone()
     }
 
     /// Attempts that ended so.
-    pub(super) fn total(&self, outcome: Outcome) -> u64 {
+    pub(crate) fn total(&self, outcome: Outcome) -> u64 {
         let state = self.state.lock().unwrap();
         state
             .counts
@@ -307,12 +319,12 @@ impl Checker {
     }
 
     /// Bytes of files and of parts of them.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.state.lock().unwrap().bytes
     }
 
     /// How often what ended how, as a table.
-    pub(super) fn report(&self) -> String {
+    pub(crate) fn report(&self) -> String {
         let state = self.state.lock().unwrap();
         let outcomes = [
             Outcome::Complete,

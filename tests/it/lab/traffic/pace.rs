@@ -20,7 +20,7 @@ const SIPS: usize = 60;
 
 /// How an upload is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(crate) enum Pace {
     Full,
     /// The first bytes one at a time.
     Bytewise,
@@ -29,7 +29,7 @@ pub(super) enum Pace {
 
 /// How a download is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Read {
+pub(crate) enum Read {
     Fast,
     /// The first bytes one at a time.
     Bytewise,
@@ -39,7 +39,7 @@ pub(super) enum Read {
 }
 
 /// Writes everything.
-pub(super) fn write(data: &mut Line, bytes: &[u8], pace: Pace) -> io::Result<()> {
+pub(crate) fn write(data: &mut Line, bytes: &[u8], pace: Pace) -> io::Result<()> {
     let (slow, piece, rest) = match pace {
         Pace::Full => (0, 1, Duration::ZERO),
         Pace::Bytewise => (BYTEWISE, 1, Duration::ZERO),
@@ -57,7 +57,7 @@ pub(super) fn write(data: &mut Line, bytes: &[u8], pace: Pace) -> io::Result<()>
 }
 
 /// Reads up to so many bytes. True if it came to a clean end: FIN, or with TLS close_notify.
-pub(super) fn take(
+pub(crate) fn take(
     data: &mut Line,
     found: &mut Vec<u8>,
     read: Read,

@@ -16,7 +16,7 @@ use crate::harness::servers::PASSWORD;
 /// Longer than any time-out of a gateway and all of them that can follow each other in one wait, and
 /// than what TCP adds: a reply that cut after cut meets is sent again 26, 51, 102 seconds later. Whoever
 /// is silent for so long hangs.
-pub(super) const WATCHDOG: Duration = Duration::from_secs(120);
+pub(crate) const WATCHDOG: Duration = Duration::from_secs(120);
 /// How long a connect may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// A peer that is gone without a word is found out after three of these.
@@ -24,7 +24,7 @@ const KEEPALIVE: Duration = Duration::from_secs(2);
 
 /// Why a client cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// It was told so, or nobody was there.
     Refused,
     /// A connection broke.
@@ -44,26 +44,26 @@ impl From<io::Error> for Stop {
 
 /// How a session is.
 #[derive(Debug, Clone)]
-pub(super) struct Manner {
-    pub(super) tls: Option<Tls>,
-    pub(super) active: bool,
+pub(crate) struct Manner {
+    pub(crate) tls: Option<Tls>,
+    pub(crate) active: bool,
     /// EPSV or EPRT, not PASV or PORT.
-    pub(super) extended: bool,
+    pub(crate) extended: bool,
 }
 
 /// What was said, and when since the beginning of the run.
 #[derive(Debug, Clone)]
-pub(super) struct Transcript {
+pub(crate) struct Transcript {
     began: Instant,
     lines: Vec<String>,
 }
 
 impl Transcript {
-    pub(super) fn new(began: Instant) -> Self {
+    pub(crate) fn new(began: Instant) -> Self {
         Self { began, lines: Vec::new() }
     }
 
-    pub(super) fn add(&mut self, line: impl Display) {
+    pub(crate) fn add(&mut self, line: impl Display) {
         self.lines.push(format!("{:9.3} {line}", self.began.elapsed().as_secs_f64()));
     }
 }
@@ -76,7 +76,7 @@ impl Display for Transcript {
 
 /// A connection, in the clear or not.
 #[derive(Debug)]
-pub(super) enum Line {
+pub(crate) enum Line {
     Clear(TcpStream),
     Secure(Box<Secure>),
 }
@@ -117,7 +117,7 @@ impl Wire for Line {
 
 impl Line {
     /// The end of what is sent: with TLS by close_notify first.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         if let Self::Secure(stream) = self {
             stream.conn.send_close_notify();
             stream.flush()?;
@@ -126,28 +126,28 @@ impl Line {
     }
 
     /// RST when it is dropped.
-    pub(super) fn reset(self) {
+    pub(crate) fn reset(self) {
         let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }
 }
 
 /// A data connection, there or still to come.
-pub(super) enum Door {
+pub(crate) enum Door {
     There(TcpStream),
     Expected(TcpListener),
 }
 
 /// A control connection and what it is for.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(crate) struct Session {
     ftp: Ftp<Line>,
-    pub(super) manner: Manner,
-    pub(super) transcript: Transcript,
+    pub(crate) manner: Manner,
+    pub(crate) transcript: Transcript,
 }
 
 impl Session {
     /// Connects and logs in.
-    pub(super) fn open(
+    pub(crate) fn open(
         from: IpAddr,
         to: SocketAddr,
         manner: Manner,
@@ -203,7 +203,7 @@ impl Session {
     }
 
     /// Sends a line.
-    pub(super) fn send(&mut self, line: &str) -> Result<(), Stop> {
+    pub(crate) fn send(&mut self, line: &str) -> Result<(), Stop> {
         self.transcript.add(format!("> {line}"));
         self.ftp
             .wire()
@@ -212,13 +212,13 @@ impl Session {
     }
 
     /// The next reply.
-    pub(super) fn reply(&mut self) -> Result<Reply, Stop> {
+    pub(crate) fn reply(&mut self) -> Result<Reply, Stop> {
         let reply = self.ftp.try_reply().map_err(|error| self.stopped(error))?;
         self.transcript.add(format!("< {}", reply.text.trim_end()));
         Ok(reply)
     }
 
-    pub(super) fn command(&mut self, line: &str) -> Result<Reply, Stop> {
+    pub(crate) fn command(&mut self, line: &str) -> Result<Reply, Stop> {
         self.send(line)?;
         self.reply()
     }
@@ -233,13 +233,13 @@ impl Session {
     }
 
     /// A command that has to be answered so.
-    pub(super) fn expect(&mut self, line: &str, codes: &[u16]) -> Result<Reply, Stop> {
+    pub(crate) fn expect(&mut self, line: &str, codes: &[u16]) -> Result<Reply, Stop> {
         self.send(line)?;
         self.expect_reply(codes)
     }
 
     /// A data connection for the next transfer.
-    pub(super) fn door(&mut self) -> Result<Door, Stop> {
+    pub(crate) fn door(&mut self) -> Result<Door, Stop> {
         let socket = self.ftp.stream();
         let (Ok(local), Ok(peer)) = (socket.local_addr(), socket.peer_addr()) else {
             return Err(Stop::Broken);
@@ -270,7 +270,7 @@ impl Session {
     }
 
     /// The data connection, after its 150.
-    pub(super) fn enter(&mut self, door: Door) -> Result<Line, Stop> {
+    pub(crate) fn enter(&mut self, door: Door) -> Result<Line, Stop> {
         let stream = match door {
             Door::There(stream) => stream,
             Door::Expected(listener) => {
@@ -289,22 +289,22 @@ impl Session {
     }
 
     /// Leaves in order.
-    pub(super) fn quit(&mut self) -> Result<(), Stop> {
+    pub(crate) fn quit(&mut self) -> Result<(), Stop> {
         self.expect("QUIT", &[221]).map(|_| ())
     }
 
     /// Sends FIN, and hears on.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.ftp.wire().finish()
     }
 
     /// Leaves without a word.
-    pub(super) fn leave(self) -> Transcript {
+    pub(crate) fn leave(self) -> Transcript {
         self.ftp.into_inner().reset();
         self.transcript
     }
 
-    pub(super) fn stopped(&mut self, error: io::Error) -> Stop {
+    pub(crate) fn stopped(&mut self, error: io::Error) -> Stop {
         self.transcript.add(format!("! {error}"));
         error.into()
     }

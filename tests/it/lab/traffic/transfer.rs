@@ -11,7 +11,7 @@ use crate::harness::ftp::Reply;
 
 /// How a client cuts its own transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// ABOR.
     Abort,
     /// RST on its data connection.
@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// A whole file.
-    pub(super) fn upload(
+    pub(crate) fn upload(
         &mut self,
         checker: &Checker,
         name: &str,
@@ -116,7 +116,7 @@ impl Session {
     }
 
     /// The rest of a file that broke off.
-    pub(super) fn resume_upload(
+    pub(crate) fn resume_upload(
         &mut self,
         checker: &Checker,
         name: &str,
@@ -188,7 +188,7 @@ impl Session {
     }
 
     /// A part of a file.
-    pub(super) fn cut_upload(
+    pub(crate) fn cut_upload(
         &mut self,
         checker: &Checker,
         name: &str,
@@ -263,7 +263,7 @@ impl Session {
     }
 
     /// A file, or the rest of it from a byte on.
-    pub(super) fn download(
+    pub(crate) fn download(
         &mut self,
         checker: &Checker,
         file: usize,
@@ -290,7 +290,7 @@ impl Session {
     }
 
     /// A directory.
-    pub(super) fn list(&mut self, checker: &Checker, verb: &str) -> Result<(), Stop> {
+    pub(crate) fn list(&mut self, checker: &Checker, verb: &str) -> Result<(), Stop> {
         let kind = "listing";
         let line = format!("{verb} listed");
         let Some(mut data) = self.begin_or_tell(checker, kind, &line, 0)? else { return Ok(()) };
@@ -337,7 +337,7 @@ impl Session {
     }
 
     /// A part of a file.
-    pub(super) fn cut_download(
+    pub(crate) fn cut_download(
         &mut self,
         checker: &Checker,
         file: usize,

@@ -25,7 +25,7 @@ const PER_SECOND: usize = 42;
 const SULK: Duration = Duration::from_secs(8);
 
 /// A load that runs; dropping it ends it, too.
-pub(super) struct Load {
+pub(crate) struct Load {
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,9 +36,9 @@ fn from(number: usize) -> Ipv4Addr {
 }
 
 /// Whom clients go to, and what they trust.
-pub(super) struct World {
-    pub(super) client: Arc<Client>,
-    pub(super) authority: Authority,
+pub(crate) struct World {
+    pub(crate) client: Arc<Client>,
+    pub(crate) authority: Authority,
 }
 
 impl World {
@@ -70,7 +70,7 @@ struct Visitor<'a> {
 }
 
 impl Load {
-    pub(super) fn start(seed: u64, host: &Host, world: World, checker: Arc<Checker>) -> Self {
+    pub(crate) fn start(seed: u64, host: &Host, world: World, checker: Arc<Checker>) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
         for number in 0..ADDRESSES {
             let address = format!("{}/24", from(number));
@@ -93,7 +93,7 @@ impl Load {
     }
 
     /// Ends it when what is under way is over.
-    pub(super) fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.ended.store(true, Ordering::Relaxed);
         self.thread.take().map(JoinHandle::join).unwrap().expect("a client's thread has panicked");
     }
