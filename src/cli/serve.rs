@@ -1,15 +1,19 @@
 //! `ftpgate serve`: read like a table of contents.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::num::NonZeroU8;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -66,7 +70,7 @@ pub(super) fn serve(path: &Path, version: &'static str) -> ExitCode {
         }
     };
     raise_descriptor_limit(config.limits.sessions);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime(config.node.threads) {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "cannot start");
@@ -86,6 +90,14 @@ pub(super) fn serve(path: &Path, version: &'static str) -> ExitCode {
             }
         }
     }
+}
+
+/// What everything runs on. A small file is a dozen short steps, and each that wakes another thread costs
+/// more than the step: with half as many threads as cores a file costs less (benches/README.md).
+fn runtime(threads: Option<NonZeroU8>) -> io::Result<Runtime> {
+    let half = || thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+    let threads = threads.map_or_else(half, |threads| threads.get().into());
+    Builder::new_multi_thread().worker_threads(threads).enable_all().build()
 }
 
 /// Gets the sockets, from the process before if there is one, which is told if this one fails.

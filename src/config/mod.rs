@@ -16,6 +16,7 @@ mod upstream;
 mod values;
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
 use std::path::Path;
 use std::time::Duration;
 
@@ -114,6 +115,8 @@ pub struct Node {
     pub name: String,
     /// Its availability zone; endpoints of the same zone are preferred.
     pub zone: Zone,
+    /// Threads that sessions run on; as many as half of the cores unless it is told.
+    pub threads: Option<NonZeroU8>,
 }
 
 /// Where a node learns its availability zone.

@@ -180,3 +180,18 @@ fn the_command_line_explains_itself() {
     }
     assert!(Path::new(REFERENCE).exists());
 }
+
+#[test]
+fn sessions_run_on_as_many_threads_as_are_wanted() {
+    let server = CannedServer::script().start();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let workers = |gateway: &Gateway| {
+        let tasks = fs::read_dir(format!("/proc/{}/task", gateway.process.id())).unwrap().flatten();
+        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+        tasks.filter_map(name).filter(|name| name.starts_with("tokio-rt-worker")).count()
+    };
+    let gateway = Gateway::to_address(server.address).start();
+    assert_eq!(workers(&gateway), cores.div_ceil(2));
+    let gateway = Gateway::to_address(server.address).set("node", "threads = 3").start();
+    assert_eq!(workers(&gateway), 3);
+}

@@ -13,6 +13,7 @@ mod upstream_tls;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -82,6 +83,7 @@ struct Node {
     name: Option<String>,
     #[serde(deserialize_with = "zone")]
     zone: Zone,
+    threads: Option<NonZeroU8>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -353,6 +355,7 @@ impl File {
                     rustix::system::uname().nodename().to_string_lossy().into_owned()
                 }),
                 zone: self.node.zone,
+                threads: self.node.threads,
             },
             listeners: self
                 .listener
