@@ -43,6 +43,9 @@ enum Sent {
     Done,
     /// It is somebody else's.
     Passed,
+    /// Its file is in the way of no other one.
+    Stuck(String),
+    /// Nor will S3 take the others.
     Failed(String),
 }
 
@@ -93,7 +96,7 @@ impl<S: Store> Sender<S> {
         }
     }
 
-    /// Sends all that is closed now, up to the first that cannot be sent. Says whether all could.
+    /// Sends all that is closed now, up to the first that S3 does not take. Says whether all could be sent.
     pub(super) async fn send_all(&mut self) -> bool {
         let reason = match self.try_all().await {
             Ok(()) if self.failing => {
@@ -114,10 +117,15 @@ impl<S: Store> Sender<S> {
 
     async fn try_all(&self) -> Result<(), String> {
         let names = self.survey().await?;
+        let mut stuck = Ok(());
         for name in &names {
             match self.send(name).await {
                 Sent::Done => self.spool.metrics.archive_sent(true),
                 Sent::Passed => {}
+                Sent::Stuck(reason) => {
+                    self.spool.metrics.archive_sent(false);
+                    stuck = stuck.and_then(|()| Err(format!("{}: {reason}", name.as_str())));
+                }
                 Sent::Failed(reason) => {
                     self.spool.metrics.archive_sent(false);
                     return Err(reason);
@@ -127,7 +135,7 @@ impl<S: Store> Sender<S> {
         if !names.is_empty() {
             self.survey().await?;
         }
-        Ok(())
+        stuck
     }
 
     async fn survey(&self) -> Result<Vec<Name>, String> {
@@ -139,7 +147,7 @@ impl<S: Store> Sender<S> {
         let mut held = match self.on_disk(move |spool| spool.take(&taken)).await {
             Ok(Some(held)) => held,
             Ok(None) => return Sent::Passed,
-            Err(reason) => return Sent::Failed(reason),
+            Err(reason) => return Sent::Stuck(reason),
         };
         let lines = std::mem::take(&mut held.lines);
         let (is_empty, torn) = (lines.is_empty(), held.torn);
@@ -158,7 +166,7 @@ impl<S: Store> Sender<S> {
         match removed {
             Ok(()) if is_empty => Sent::Passed,
             Ok(()) => Sent::Done,
-            Err(reason) => Sent::Failed(reason),
+            Err(reason) => Sent::Stuck(reason),
         }
     }
 

@@ -115,7 +115,8 @@ impl Spool {
 
     /// Takes a batch that nobody writes and nobody else sends.
     pub(super) fn take(&self, name: &Name) -> io::Result<Option<Held>> {
-        let mut file = match File::open(self.path(name)) {
+        // For writing, too: on NFS an exclusive lock takes that (flock(2)).
+        let mut file = match OpenOptions::new().read(true).write(true).open(self.path(name)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -219,8 +220,10 @@ impl Writer {
         };
         let open = self.open.insert(open);
         if let Err(error) = open.file.write_all(line) {
-            // No part of a line stays; if it does after all, whoever sends it leaves it out.
-            let _ = open.file.set_len(open.size);
+            // No part of a line stays, or no other comes behind it: whoever sends it leaves it out.
+            if open.file.set_len(open.size).is_err() {
+                self.close();
+            }
             return Err(error.into());
         }
         open.size += length;
@@ -245,9 +248,15 @@ impl Writer {
         // It is locked before it has a name that senders look for.
         let new = path.with_extension("new");
         let file = OpenOptions::new().append(true).create_new(true).mode(0o640).open(&new)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        fs::rename(new, path)?;
-        self.spool.survey()?;
+        let named = flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(io::Error::from)
+            .and_then(|()| fs::rename(&new, path));
+        if let Err(error) = named {
+            let _ = fs::remove_file(new);
+            return Err(error);
+        }
+        // It only counts; what is wrong shows when it is done again.
+        let _ = self.spool.survey();
         Ok(Open { file, size: 0, due: Instant::now() + self.interval })
     }
 

@@ -10,7 +10,8 @@ use super::refusal::Refusal;
 use super::signed::{Api, Request};
 use super::{ATTEMPTS, AwsError};
 
-const CLOUDWATCH: Service = Service { name: "CloudWatch", prefix: "monitoring", global: false };
+const CLOUDWATCH: Service =
+    Service { name: "CloudWatch", prefix: "monitoring", global: false, fips_in_gov: false };
 const VERSION: &str = "2010-08-01";
 /// `StorageResolution`, in seconds: the standard one, which is all that Route 53 can follow, and
 /// the high one.

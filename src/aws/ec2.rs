@@ -18,7 +18,7 @@ use super::signed::{Api, Request};
 
 pub use endpoints::EndpointAddress;
 
-const EC2: Service = Service { name: "EC2", prefix: "ec2", global: false };
+const EC2: Service = Service { name: "EC2", prefix: "ec2", global: false, fips_in_gov: false };
 const VERSION: &str = "2016-11-15";
 
 /// The VPCs of this account and region; nothing is asked before the first use.

@@ -12,6 +12,8 @@ pub(super) struct Service {
     pub(super) prefix: &'static str,
     /// Whether there is one of it for all regions of a partition.
     pub(super) global: bool,
+    /// Whether names for FIPS are others in us-gov- regions, too, and not those that there are anyway.
+    pub(super) fips_in_gov: bool,
 }
 
 /// Where a service is asked.
@@ -132,7 +134,7 @@ impl Endpoint {
             (plain, partition.domain)
         };
         let prefix = service.prefix;
-        let fips = if fips && partition.fips { "-fips" } else { "" };
+        let fips = if fips && (partition.fips || service.fips_in_gov) { "-fips" } else { "" };
         if service.global {
             let url = format!("https://{prefix}{fips}.{global}{domain}");
             Self { url, region: partition.home.into() }
@@ -149,8 +151,16 @@ mod tests {
 
     use super::*;
 
-    const CLOUDWATCH: Service = Service { name: "CloudWatch", prefix: "monitoring", global: false };
-    const ROUTE_53: Service = Service { name: "Route 53", prefix: "route53", global: true };
+    const CLOUDWATCH: Service =
+        Service { name: "CloudWatch", prefix: "monitoring", global: false, fips_in_gov: false };
+    const ROUTE_53: Service =
+        Service { name: "Route 53", prefix: "route53", global: true, fips_in_gov: false };
+    const SECRETS: Service = Service {
+        name: "Secrets Manager",
+        prefix: "secretsmanager",
+        global: false,
+        fips_in_gov: true,
+    };
 
     /// As the SDKs' endpoint rules have them.
     #[test]
@@ -181,6 +191,14 @@ mod tests {
                 false,
                 false,
                 "monitoring.us-isob-east-1.sc2s.sgov.gov",
+                None,
+            ),
+            (
+                SECRETS,
+                "us-gov-west-1",
+                false,
+                true,
+                "secretsmanager-fips.us-gov-west-1.amazonaws.com",
                 None,
             ),
             (ROUTE_53, "ap-northeast-1", false, false, "route53.amazonaws.com", Some("us-east-1")),

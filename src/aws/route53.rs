@@ -13,7 +13,8 @@ use super::refusal::Refusal;
 use super::signed::{Api, Request};
 use super::{ATTEMPTS, AwsError};
 
-const ROUTE_53: Service = Service { name: "Route 53", prefix: "route53", global: true };
+const ROUTE_53: Service =
+    Service { name: "Route 53", prefix: "route53", global: true, fips_in_gov: false };
 const NAMESPACE: &str = "https://route53.amazonaws.com/doc/2013-04-01/";
 /// What Route 53 takes a record without a TTL for; only aliases have none.
 const NO_TTL: Duration = Duration::ZERO;

@@ -14,7 +14,7 @@ use super::signed::{Api, Request};
 use super::{ATTEMPTS, AwsError};
 
 const SECRETS_MANAGER: Service =
-    Service { name: "Secrets Manager", prefix: "secretsmanager", global: false };
+    Service { name: "Secrets Manager", prefix: "secretsmanager", global: false, fips_in_gov: true };
 
 /// Secrets Manager; nothing is asked before its first use.
 #[derive(Debug)]

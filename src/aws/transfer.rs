@@ -10,7 +10,8 @@ use super::refusal::Refusal;
 use super::signed::{Api, Request};
 use super::{ATTEMPTS, AwsError};
 
-const TRANSFER: Service = Service { name: "Transfer", prefix: "transfer", global: false };
+const TRANSFER: Service =
+    Service { name: "Transfer", prefix: "transfer", global: false, fips_in_gov: true };
 
 /// Transfer Family; nothing is asked before the first use.
 #[derive(Debug)]

@@ -104,7 +104,7 @@ impl Inner {
         let certificate = new.tls.as_ref().map(Acceptor::load).transpose()?;
         let taken = current.taking_up(&new);
         let needs_restart = taken.differences(&new);
-        self.shared.upstream.take_up(&taken.upstream)?;
+        self.shared.upstream.take_up(&taken)?;
 
         if let (Some(acceptor), Some(certificate)) = (&self.shared.tls, &certificate) {
             acceptor.replace(certificate);

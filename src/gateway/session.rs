@@ -272,8 +272,14 @@ impl Session {
     pub(super) async fn abandon(&mut self) {
         self.data.reset();
         self.listed.leave();
-        if let (Some(_), Some(transfer)) = (self.transfer, self.dialogue.transfer()) {
-            let (verb, path) = (transfer.verb, transfer.path.to_vec());
+        // It may have ended, and nobody have been told.
+        let ended =
+            std::iter::from_fn(|| self.dialogue.poll_action()).find_map(|action| match action {
+                Action::Audit(end) => Some((end.verb, end.path)),
+                _ => None,
+            });
+        let transfer = self.dialogue.transfer().map(|it| (it.verb, it.path.to_vec())).or(ended);
+        if let (Some(_), Some((verb, path))) = (self.transfer, transfer) {
             let outcome = Outcome::GatewayFailed;
             self.audit(TransferEnd { verb, path, outcome, as_sent: false, reply: None });
         }
@@ -375,7 +381,7 @@ impl Session {
                 Action::CallBack => self.data.call_back(),
                 Action::CallbackRefused(reason) => self.shared.metrics.callback_refused(reason),
                 Action::Relay(course) => self.relay(course),
-                Action::FileGone { from, to } => self.file_gone(&from, to.as_ref()),
+                Action::FileGone { from, to } => self.file_gone(from.as_ref(), to.as_ref()),
                 Action::FinishData => self.data.finish(),
                 Action::RefuseData => self.data.refuse(),
                 Action::ReleaseData => self.data.release(),

@@ -69,7 +69,7 @@ pub struct Upstream {
 #[derive(Debug)]
 struct Inner {
     /// Replaced as a whole by a reload.
-    config: watch::Sender<Arc<config::Upstream>>,
+    terms: watch::Sender<Arc<Terms>>,
     probe: config::Probe,
     prober: Prober,
     dns: config::Dns,
@@ -82,9 +82,15 @@ struct Inner {
     zone: Zone,
     /// None if it has no TLS.
     tls: Option<Connector>,
+    metrics: Metrics,
+}
+
+/// What of the configuration may change.
+#[derive(Debug)]
+struct Terms {
+    upstream: config::Upstream,
     handshake: Duration,
     reply_size: usize,
-    metrics: Metrics,
 }
 
 /// A control connection on which the upstream has said its banner.
@@ -141,7 +147,7 @@ impl Upstream {
         let endpoints = Endpoints::new(config.probe.depth != Depth::Off, metrics.clone());
         endpoints.configure(&config.upstream.endpoints);
         let inner = Inner {
-            config: watch::Sender::new(Arc::new(config.upstream.clone())),
+            terms: watch::Sender::new(Arc::new(Terms::new(config))),
             probe: config.probe.clone(),
             prober: Prober::new(&config.probe, &config.node.name),
             dns: config.dns.clone(),
@@ -151,8 +157,6 @@ impl Upstream {
             sources: Sources::new(&config.upstream.source_addresses, &metrics)?,
             zone: Zone::new(&config.node.zone),
             tls: config.upstream.tls.as_ref().map(Connector::load).transpose()?,
-            handshake: config.timeouts.tls_handshake,
-            reply_size: config.limits.reply_size,
             metrics,
         };
         inner.discover(&config.upstream)?;
@@ -165,10 +169,10 @@ impl Upstream {
     /// # Errors
     ///
     /// If there is a name now and no resolver can be set up. Nothing has changed.
-    pub fn take_up(&self, config: &config::Upstream) -> Result<(), ResolverError> {
-        self.inner.discover(config)?;
-        self.inner.endpoints.configure(&config.endpoints);
-        self.inner.config.send_replace(Arc::new(config.clone()));
+    pub fn take_up(&self, config: &Config) -> Result<(), ResolverError> {
+        self.inner.discover(&config.upstream)?;
+        self.inner.endpoints.configure(&config.upstream.endpoints);
+        self.inner.terms.send_replace(Arc::new(Terms::new(config)));
         Ok(())
     }
 
@@ -230,7 +234,8 @@ impl Upstream {
         lost: Option<SocketAddr>,
         only: Option<&[EndpointAddress]>,
     ) -> Result<Connected, NoEndpoint> {
-        let config = Arc::clone(&self.inner.config.borrow());
+        let terms = Arc::clone(&self.inner.terms.borrow());
+        let config = &terms.upstream;
         let deadline = Instant::now() + config.connect_deadline;
         let mut endpoints = self.inner.endpoints.watch();
         let come = endpoints.wait_for(|there| there.iter().any(|it| it.is_of(only)));
@@ -250,7 +255,7 @@ impl Upstream {
                 if Instant::now() >= deadline {
                     return Err(NoEndpoint);
                 }
-                if let Some(connected) = self.attempt(&config, &endpoint, client, deadline).await {
+                if let Some(connected) = self.attempt(&terms, &endpoint, client, deadline).await {
                     return Ok(connected);
                 }
             }
@@ -280,17 +285,18 @@ impl Upstream {
     /// One endpoint, from the client's source address, or from another if that has no port left.
     async fn attempt(
         &self,
-        config: &config::Upstream,
+        terms: &Terms,
         endpoint: &Arc<Endpoint>,
         client: IpAddr,
         deadline: Instant,
     ) -> Option<Connected> {
         let Inner { sources, metrics, .. } = &*self.inner;
+        let config = &terms.upstream;
         let limits = Limits {
             connect: config.connect_timeout,
             banner: config.banner_timeout,
-            handshake: self.inner.handshake,
-            reply_size: self.inner.reply_size,
+            handshake: terms.handshake,
+            reply_size: terms.reply_size,
             deadline,
         };
         let address = endpoint.address;
@@ -353,13 +359,23 @@ impl Inner {
     }
 }
 
+impl Terms {
+    fn new(config: &Config) -> Self {
+        Self {
+            upstream: config.upstream.clone(),
+            handshake: config.timeouts.tls_handshake,
+            reply_size: config.limits.reply_size,
+        }
+    }
+}
+
 /// Starts a task for every name that is configured; each ends when its name no longer is.
 async fn follow_names(inner: Arc<Inner>, tasks: TaskTracker, closed: CancellationToken) {
-    let mut configured = inner.config.subscribe();
+    let mut configured = inner.terms.subscribe();
     let mut followed: Vec<(EndpointAddress, DropGuard)> = Vec::new();
     loop {
-        let config = Arc::clone(&configured.borrow_and_update());
-        let names: Vec<_> = (config.endpoints.iter())
+        let terms = Arc::clone(&configured.borrow_and_update());
+        let names: Vec<_> = (terms.upstream.endpoints.iter())
             .map(|entry| &entry.address)
             .filter(|address| address.is_name())
             .collect();

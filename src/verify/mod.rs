@@ -5,7 +5,8 @@
 //! object may come when its file is closed, and the one before it may still be there. Only what is
 //! certain counts: an upload is looked for no more when another one of the same name begins, or when it
 //! is deleted, and under its new name when it is renamed; and not at all if another was writing to the
-//! same name meanwhile. What other nodes and others than FTP clients do to the bucket nobody here knows.
+//! same name meanwhile. So S3 is not asked much later than `verify.wait`, when others may have taken the
+//! object away: if it has not answered by then, the upload cannot be verified. What other nodes and others than FTP clients do to the bucket nobody here knows.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -21,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
@@ -44,6 +45,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait before an object is looked for again, at first; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// An answer that is no older than this still counts when the last question gets none.
+const RECENT: Duration = LONGEST_PAUSE.saturating_add(HEAD_TIMEOUT);
 /// How long the last ones are waited for, when the process ends.
 const LAST: Duration = Duration::from_secs(10);
 
@@ -125,7 +128,8 @@ enum Found {
     Good,
     OfSize(u64),
     Nothing,
-    Unasked(AwsError),
+    /// For this reason.
+    Unasked(String),
 }
 
 // === impl Buckets ===
@@ -191,11 +195,14 @@ impl<S: Sizes> Verifier<S> {
     }
 
     /// A file was renamed, or deleted, or is where nobody knows.
-    pub fn gone(&self, user: &[u8], from: &Place, to: Option<&Place>) {
+    pub fn gone(&self, user: &[u8], from: Option<&Place>, to: Option<&Place>) {
         let object = |place: &Place| self.0.directories.object(user, place);
+        let (from, to) = (from.and_then(object), to.and_then(object));
         let mut state = lock(&self.0.state);
-        let gone = object(from).and_then(|from| state.expected.remove(&from));
-        let to = to.and_then(object);
+        if let Some(from) = &from {
+            self.0.forget_below(&mut state, from);
+        }
+        let gone = from.and_then(|from| state.expected.remove(&from));
         if let Some(to) = &to {
             self.0.forget(&mut state, to);
         }
@@ -211,8 +218,11 @@ impl<S: Sizes> Verifier<S> {
     pub async fn finish(&self) {
         self.0.looking.close();
         if timeout(LAST, self.0.looking.wait()).await.is_err() {
-            let uploads = lock(&self.0.state).expected.len();
-            warn!(uploads, "this process ends before they could be verified");
+            let expected = std::mem::take(&mut lock(&self.0.state).expected);
+            for (object, Expected { upload, .. }) in expected {
+                let reason = "this process ends".to_owned();
+                self.0.judge(&object, &upload, &Found::Unasked(reason));
+            }
         }
     }
 }
@@ -229,14 +239,24 @@ impl<S: Sizes> Shared<S> {
     async fn look_for(&self, object: Object, expected: Expected) {
         let deadline = Instant::now() + self.wait;
         let mut pause = FIRST_PAUSE;
+        let mut answer = None;
         loop {
             let is_last = Instant::now() >= deadline;
-            let found = self.look(&object, &expected).await;
-            let is_over = is_last || matches!(found, Found::Good);
-            match self.is_expected(&object, expected.number, is_over) {
-                false => return,
-                true if is_over => return self.judge(&object, &expected.upload, &found),
-                true => {}
+            let mut found = self.look(&object, &expected, deadline).await;
+            let is_over = is_last || Instant::now() >= deadline || matches!(found, Found::Good);
+            if !self.is_expected(&object, expected.number, is_over) {
+                return;
+            }
+            if is_over {
+                if let (Found::Unasked(_), Some((at, recent))) = (&found, answer)
+                    && deadline.saturating_duration_since(at) <= RECENT
+                {
+                    found = recent;
+                }
+                return self.judge(&object, &expected.upload, &found);
+            }
+            if !matches!(found, Found::Unasked(_)) {
+                answer = Some((Instant::now(), found));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             sleep(pause.min(left)).await;
@@ -244,14 +264,16 @@ impl<S: Sizes> Shared<S> {
         }
     }
 
-    async fn look(&self, object: &Object, expected: &Expected) -> Found {
-        // It is never closed.
-        let _question = self.questions.acquire().await;
+    /// Asks for it, if its turn comes before the deadline.
+    async fn look(&self, object: &Object, expected: &Expected, deadline: Instant) -> Found {
+        let Ok(_question) = timeout_at(deadline, self.questions.acquire()).await else {
+            return Found::Unasked("S3 has kept too many other questions waiting".into());
+        };
         match self.sizes.size(object).await {
             Ok(Some(size)) if size == expected.upload.bytes => Found::Good,
             Ok(Some(size)) => Found::OfSize(size),
             Ok(None) => Found::Nothing,
-            Err(error) => Found::Unasked(error),
+            Err(error) => Found::Unasked(told(&error)),
         }
     }
 
@@ -270,8 +292,8 @@ impl<S: Sizes> Shared<S> {
                 session, %user, %path, bytes, bucket, %key,
                 "an upload got its 226, and there is no such object"
             ),
-            Found::Unasked(error) => warn!(
-                session, %user, %path, bytes, bucket, %key, reason = told(error),
+            Found::Unasked(reason) => warn!(
+                session, %user, %path, bytes, bucket, %key, reason,
                 "an upload cannot be verified"
             ),
         }
@@ -303,6 +325,17 @@ impl<S: Sizes> Shared<S> {
             self.give_up();
             self.metrics.to_verify(state.expected.len());
         }
+    }
+
+    /// The same for what is below a directory that was renamed.
+    fn forget_below(&self, state: &mut State, directory: &Object) {
+        let is_below = |object: &Object| {
+            let rest = object.key.strip_prefix(&*directory.key);
+            object.bucket == directory.bucket && rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        let before = state.expected.len();
+        state.expected.retain(|object, _| !is_below(object));
+        (state.expected.len()..before).for_each(|_| self.give_up());
     }
 
     /// Whether this is what an object still should be; if it `is_over`, it is not from now on.

@@ -7,13 +7,19 @@ use super::*;
 struct Fake {
     sizes: Mutex<HashMap<String, u64>>,
     refuses: Mutex<bool>,
+    /// It gives no answer for so long, and then none at all.
+    hangs: Mutex<Option<Duration>>,
     asked: AtomicU64,
 }
 
 impl Sizes for Arc<Fake> {
     async fn size(&self, object: &Object) -> Result<Option<u64>, AwsError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        if *lock(&self.refuses) {
+        let hangs = *lock(&self.hangs);
+        if let Some(time) = hangs {
+            sleep(time).await;
+        }
+        if hangs.is_some() || *lock(&self.refuses) {
             let code = "HTTP 403".into();
             return Err(AwsError::Refused { service: "S3", code, status: 403 });
         }
@@ -132,17 +138,50 @@ async fn of_two_that_write_one_name_at_a_time_nobody_knows_which_is_left() {
 #[tokio::test(start_paused = true)]
 async fn a_renamed_file_is_looked_for_under_its_new_name_and_a_deleted_one_no_more() {
     let scene = Scene::new();
-    ["a.tmp", "b.tmp", "c.tmp", "d", "e"].iter().for_each(|path| scene.upload(path, 10));
+    let paths =
+        ["a.tmp", "b.tmp", "c.tmp", "d", "e", "f", "directory/g", "directory/h", "directory-2"];
+    paths.iter().for_each(|path| scene.upload(path, 10));
     sleep(Duration::from_secs(1)).await;
     scene.has("a", 10);
     scene.has("b", 9);
-    scene.verifier.gone(b"ann", &place("a.tmp"), Some(&place("a")));
-    scene.verifier.gone(b"ann", &place("b.tmp"), Some(&place("b")));
-    // To nowhere known; deleted; and something else takes the place of the last one.
-    scene.verifier.gone(b"ann", &place("c.tmp"), None);
-    scene.verifier.gone(b"ann", &place("d"), None);
-    scene.verifier.gone(b"ann", &place("other"), Some(&place("e")));
-    assert_eq!(scene.results().await, ["mismatch 1", "ok 1", "unknown 3"]);
+    let gone = |from: Option<&str>, to: Option<&str>| {
+        let (from, to) = (from.map(place), to.map(place));
+        scene.verifier.gone(b"ann", from.as_ref(), to.as_ref());
+    };
+    gone(Some("a.tmp"), Some("a"));
+    gone(Some("b.tmp"), Some("b"));
+    // To nowhere known; deleted; and something else, from somewhere or nobody knows from where, takes the
+    // place of the last two.
+    gone(Some("c.tmp"), None);
+    gone(Some("d"), None);
+    gone(Some("other"), Some("e"));
+    gone(None, Some("f"));
+    // What is below a directory goes with it, and what only begins alike does not.
+    scene.has("directory-2", 10);
+    gone(Some("directory"), Some("elsewhere"));
+    assert_eq!(scene.results().await, ["mismatch 1", "ok 2", "unknown 6"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_of_late_counts_when_the_last_question_gets_no_answer() {
+    for (answers, expected) in [(29, "mismatch 1"), (5, "failed 1")] {
+        let scene = Scene::new();
+        scene.has("short", 9);
+        scene.upload("short", 10);
+        sleep(Duration::from_secs(answers)).await;
+        *lock(&scene.fake.refuses) = true;
+        assert_eq!(scene.results().await, [expected]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_makes_nobody_wait_much_longer_and_nothing_look_lost() {
+    let scene = Scene::new();
+    *lock(&scene.fake.hangs) = Some(HEAD_TIMEOUT);
+    (0..1000).for_each(|number| scene.upload(&number.to_string(), 1));
+    let began = Instant::now();
+    assert_eq!(scene.results().await, ["failed 1000"]);
+    assert!(began.elapsed() < scene.verifier.0.wait + 2 * HEAD_TIMEOUT, "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

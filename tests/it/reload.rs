@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use crate::harness::bytes;
+use crate::harness::canned::CannedServer;
 use crate::harness::certificates::Authority;
 use crate::harness::dns::Dns;
 use crate::harness::eventually;
@@ -109,6 +110,25 @@ fn what_needs_a_restart_is_told_and_the_rest_is_taken_up() {
     }
     let _sessions = [0; 2].map(|_| Ftp::login(gateway.address, &server));
     Ftp::knock(gateway.address).reply().expect(&[421]);
+}
+
+#[test]
+fn another_limit_on_replies_is_for_new_sessions() {
+    let help = format!("211 {}\r\n", "x".repeat(100_000)).into_bytes();
+    let server = CannedServer::script().says("STAT", Vec::leak(help)).start();
+    let gateway = Gateway::to_address(server.address).set("limits", "reply_size = 1048576").start();
+    let log_in = || {
+        let mut client = Ftp::knock(gateway.address);
+        client.reply().expect(&[220]);
+        client.log_in_as("ann");
+        client
+    };
+    let mut old = log_in();
+    rewrite(&gateway, "reply_size = 1048576", "reply_size = 65536");
+    assert_reloads(&gateway);
+    let mut new = log_in();
+    new.command("STAT").expect(&[421]);
+    old.command("STAT").expect(&[211]);
 }
 
 #[test]

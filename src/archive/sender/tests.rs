@@ -119,6 +119,16 @@ async fn a_failure_keeps_the_batch_and_those_behind_it() {
 }
 
 #[tokio::test]
+async fn a_batch_that_cannot_be_read_is_in_the_way_of_no_other() {
+    let mut scene = Scene::new(3);
+    let broken = Name::new(std::time::UNIX_EPOCH, 1, 0);
+    fs::create_dir(scene.spool.join(broken.as_str())).unwrap();
+    let reason = scene.sender.try_all().await.unwrap_err();
+    assert!(reason.contains(broken.as_str()), "{reason}");
+    assert_eq!((scene.left(), &*scene.sent()), (1, "line 1\nline 2\nline 3\n"));
+}
+
+#[tokio::test]
 async fn a_batch_whose_answer_was_lost_is_sent_again_under_the_same_key() {
     let mut scene = Scene::new(2);
     scene.fail(&[Fault::LostAnswer]);

@@ -10,7 +10,8 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-const SERVICE: Service = Service { name: "Route 53", prefix: "route53", global: true };
+const SERVICE: Service =
+    Service { name: "Route 53", prefix: "route53", global: true, fips_in_gov: false };
 /// Nobody's clock can be near.
 const DATE: &str = "Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n";
 /// A third of it is longer than the pause.

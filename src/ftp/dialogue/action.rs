@@ -37,8 +37,8 @@ pub enum Action {
     },
     /// A file was deleted or renamed.
     FileGone {
-        /// Where it was.
-        from: Place,
+        /// Where it was, if somebody knows.
+        from: Option<Place>,
         /// Where it is, if it was renamed to where somebody knows.
         to: Option<Place>,
     },

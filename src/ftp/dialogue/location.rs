@@ -31,8 +31,9 @@ pub(super) struct Location {
     structured: bool,
 }
 
-/// A file is not any more where it was: it is there, or gone, or nobody knows.
-pub(super) type Gone = (Place, Option<Place>);
+/// A file is not any more where it was, if anybody knows where that was: it is there, or gone, or nobody
+/// knows.
+pub(super) type Gone = (Option<Place>, Option<Place>);
 
 impl Location {
     /// Whether files are stored as their bytes are sent.
@@ -75,14 +76,25 @@ impl Location {
                 self.image = kind == b"I" || (kind.starts_with(b"L") && kind.ends_with(b" 8"));
             }
             Verb::Stru => self.structured = !argument.trim_ascii().eq_ignore_ascii_case(b"F"),
-            Verb::Rnto => return Some((self.renaming.take()?, self.file(argument))),
+            Verb::Rnto => return Some((self.renaming.take(), self.file(argument))),
             _ if command.word().eq_ignore_ascii_case(b"DELE") => {
-                return Some((self.file(argument)?, None));
+                return Some((self.file(argument), None));
             }
             _ if command.word().eq_ignore_ascii_case(b"SMNT") => self.directory = None,
             _ => {}
         }
         None
+    }
+
+    /// The files of which nobody knows any more, as the reply to a command is lost.
+    pub(super) fn lose(&mut self, command: &Command) -> [Option<Place>; 2] {
+        match command.verb() {
+            Verb::Rnto => [self.renaming.take(), self.file(command.argument())],
+            _ if command.word().eq_ignore_ascii_case(b"DELE") => {
+                [self.file(command.argument()), None]
+            }
+            _ => [None, None],
+        }
     }
 
     /// Where a path leads from here, if it is a file's, which has a name.
@@ -232,13 +244,27 @@ mod tests {
             (&[("RNFR f", go), ("RNTO /g", ok)], "home:f to /g"),
             (&[("RNFR f", go), ("RNTO ~g", ok)], "home:f to ?"),
             (&[("RNFR f", go), ("RNTO g", "553 no")], "-"),
-            (&[("RNFR f", "550 no"), ("RNTO g", ok)], "-"),
-            (&[("RNFR f", go), ("RNTO g", ok), ("RNTO h", ok)], "-"),
-            (&[("RNFR f", go), ("RNFR e", "550 no"), ("RNTO g", ok)], "-"),
+            (&[("RNFR ~f", go), ("RNTO g", ok)], "? to home:g"),
+            (&[("RNFR f", "550 no"), ("RNTO g", ok)], "? to home:g"),
+            (&[("RNFR f", go), ("RNTO g", ok), ("RNTO h", ok)], "? to home:h"),
+            (&[("RNFR f", go), ("RNFR e", "550 no"), ("RNTO g", ok)], "? to home:g"),
         ] {
             let moved = say(&mut after(&[]), said);
-            let told = moved.map(|(from, to)| format!("{} to {}", shown(Some(from)), shown(to)));
+            let told = moved.map(|(from, to)| format!("{} to {}", shown(from), shown(to)));
             assert_eq!(told.as_deref().unwrap_or("-"), expected, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn of_what_a_lost_reply_was_about_nobody_knows() {
+        for (said, lost, expected) in [
+            (&[][..], "DELE f", "home:f and ?"),
+            (&[("RNFR f", "350 go")], "RNTO g", "home:f and home:g"),
+            (&[], "RNTO g", "? and home:g"),
+            (&[], "MKD d", "? and ?"),
+        ] {
+            let [one, other] = after(said).lose(&Command::parse(lost).unwrap());
+            assert_eq!(format!("{} and {}", shown(one), shown(other)), expected, "{lost}");
         }
     }
 }

@@ -150,10 +150,16 @@ impl Dialogue {
             match pending {
                 Pending::Asked(command, _) | Pending::Judged(command) => again.push(command),
                 Pending::Command(command) if is_repeatable(command.verb()) => again.push(command),
-                Pending::Command(_) => self.answer(
-                    451,
-                    "The connection to the FTP server was lost; it is not known whether this command took effect.",
-                ),
+                Pending::Command(command) => {
+                    let lost = self.location.as_mut().map(|location| location.lose(&command));
+                    for place in lost.into_iter().flatten().flatten() {
+                        self.actions.push_back(Action::FileGone { from: Some(place), to: None });
+                    }
+                    self.answer(
+                        451,
+                        "The connection to the FTP server was lost; it is not known whether this command took effect.",
+                    );
+                }
                 Pending::Ascii(command) => again.push(command),
                 Pending::Penalty(reply) => self.tell(reply),
                 Pending::Passive(request) => {

@@ -167,7 +167,7 @@ impl Session {
     }
 
     /// A file is not any more where it was.
-    pub(super) fn file_gone(&self, from: &Place, to: Option<&Place>) {
+    pub(super) fn file_gone(&self, from: Option<&Place>, to: Option<&Place>) {
         if let Some(verifier) = &self.shared.verifier {
             verifier.gone(self.dialogue.user(), from, to);
         }

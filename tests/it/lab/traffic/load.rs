@@ -195,8 +195,9 @@ impl<'a> Visitor<'a> {
 
     /// Any transfer; an error if the session cannot go on.
     fn transfer(&mut self, session: &mut Session) -> Result<(), Stop> {
-        if let Some((name, content)) = self.broken.take() {
-            let ended = session.resume_upload(self.checker, &name, &content);
+        if let Some((mut name, content)) = self.broken.take() {
+            let other = self.name("up-");
+            let ended = session.resume_upload(self.checker, &mut name, other, &content);
             self.keep_if_broken(&ended, name, content);
             return ended;
         }

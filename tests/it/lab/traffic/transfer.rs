@@ -115,11 +115,13 @@ impl Session {
         self.store(checker, kind, name, content, 0, pace)
     }
 
-    /// The rest of a file that broke off.
+    /// The rest of a file that broke off. One that is not there yet gets another name: a server that was
+    /// stopped may still have the first STOR to read, and would empty the file by it.
     pub(crate) fn resume_upload(
         &mut self,
         checker: &Checker,
-        name: &str,
+        name: &mut String,
+        other: String,
         content: &Content,
     ) -> Result<(), Stop> {
         let kind = "upload, resumed";
@@ -127,7 +129,10 @@ impl Session {
         let size = self.prepare(checker, kind, &format!("SIZE {name}"), &[213, 550])?;
         let there = match (size.code, size.text.split_whitespace().nth(1)) {
             (213, Some(size)) => size.parse().unwrap_or(usize::MAX),
-            _ => 0,
+            _ => {
+                *name = other;
+                0
+            }
         };
         if there > content.len() {
             let stop = Stop::Wrong(format!("{name} has {there} bytes, of {}", content.len()));
