@@ -120,7 +120,7 @@ async fn a_failure_keeps_the_batch_and_those_behind_it() {
 
 #[tokio::test]
 async fn a_batch_that_cannot_be_read_is_in_the_way_of_no_other() {
-    let mut scene = Scene::new(3);
+    let scene = Scene::new(3);
     let broken = Name::new(std::time::UNIX_EPOCH, 1, 0);
     fs::create_dir(scene.spool.join(broken.as_str())).unwrap();
     let reason = scene.sender.try_all().await.unwrap_err();
