@@ -85,7 +85,9 @@ impl AuditLog {
     /// failures are logged and counted.
     pub fn open(config: &config::Audit, metrics: Metrics) -> io::Result<(Self, AuditWriter)> {
         let target = match &config.path {
-            Some(path) => Target::File { path: path.clone(), file: open(path)? },
+            Some(path) => {
+                Target::File { path: path.clone(), file: open(path)?, reader: reader(path) }
+            }
             None => Target::Stdout,
         };
         let (sender, receiver) = sync_channel(QUEUE);
@@ -136,7 +138,12 @@ impl AuditWriter {
 }
 
 enum Target {
-    File { path: PathBuf, file: File },
+    /// The reader is there from the beginning: later there may be no descriptor for it.
+    File {
+        path: PathBuf,
+        file: File,
+        reader: Option<File>,
+    },
     Stdout,
 }
 
@@ -180,11 +187,12 @@ impl Target {
     /// this process, of one before, or of an older one that still finishes its sessions.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         match self {
-            Self::File { path, file } => {
+            Self::File { path, file, reader: last } => {
                 if was_moved(path, file) {
                     *file = open(path)?;
+                    *last = reader(path);
                 }
-                if is_torn(path) {
+                if last.as_ref().is_some_and(is_torn) {
                     file.write_all(b"\n")?;
                 }
                 file.write_all(line)
@@ -200,15 +208,20 @@ fn was_moved(path: &Path, file: &File) -> bool {
     path.metadata().map_or(true, |there| (there.dev(), there.ino()) != (ours.dev(), ours.ino()))
 }
 
-/// Whether a file ends within a line; what is no file, such as a pipe, does not.
-fn is_torn(path: &Path) -> bool {
+/// To look at what is written; what is no file, such as a pipe, is not looked at.
+fn reader(path: &Path) -> Option<File> {
+    if path.is_file() { File::open(path).ok() } else { None }
+}
+
+/// Whether a file ends within a line.
+fn is_torn(file: &File) -> bool {
     let last = || -> io::Result<u8> {
         let mut byte = [0];
-        let size = path.metadata()?.len();
-        File::open(path)?.read_exact_at(&mut byte, size.saturating_sub(1))?;
+        let size = file.metadata()?.len();
+        file.read_exact_at(&mut byte, size.saturating_sub(1))?;
         Ok(byte[0])
     };
-    path.is_file() && last().is_ok_and(|byte| byte != b'\n')
+    last().is_ok_and(|byte| byte != b'\n')
 }
 
 /// One JSON object. serde escapes what JSON demands, [`one_line`] what terminals and log readers
