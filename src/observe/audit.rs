@@ -85,9 +85,7 @@ impl AuditLog {
     /// failures are logged and counted.
     pub fn open(config: &config::Audit, metrics: Metrics) -> io::Result<(Self, AuditWriter)> {
         let target = match &config.path {
-            Some(path) => {
-                Target::File { path: path.clone(), file: open(path)?, reader: reader(path) }
-            }
+            Some(path) => Target::File { path: path.clone(), file: open(path)? },
             None => Target::Stdout,
         };
         let (sender, receiver) = sync_channel(QUEUE);
@@ -138,18 +136,15 @@ impl AuditWriter {
 }
 
 enum Target {
-    /// The reader is there from the beginning: later there may be no descriptor for it.
-    File {
-        path: PathBuf,
-        file: File,
-        reader: Option<File>,
-    },
+    File { path: PathBuf, file: File },
     Stdout,
 }
 
-/// Opens for appending; the group may read it, nobody else.
+/// Opens for appending; the group may read it, nobody else. A file is opened to be looked at, too: later
+/// there may be no descriptor for that. What is none, such as a pipe, is not looked at.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    let is_file = path.metadata().map_or(true, |there| there.is_file());
+    OpenOptions::new().read(is_file).append(true).create(true).mode(0o640).open(path)
 }
 
 fn write_lines(
@@ -187,12 +182,11 @@ impl Target {
     /// this process, of one before, or of an older one that still finishes its sessions.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         match self {
-            Self::File { path, file, reader: last } => {
+            Self::File { path, file } => {
                 if was_moved(path, file) {
                     *file = open(path)?;
-                    *last = reader(path);
                 }
-                if last.as_ref().is_some_and(is_torn) {
+                if is_torn(file) {
                     file.write_all(b"\n")?;
                 }
                 file.write_all(line)
@@ -208,12 +202,7 @@ fn was_moved(path: &Path, file: &File) -> bool {
     path.metadata().map_or(true, |there| (there.dev(), there.ino()) != (ours.dev(), ours.ino()))
 }
 
-/// To look at what is written; what is no file, such as a pipe, is not looked at.
-fn reader(path: &Path) -> Option<File> {
-    if path.is_file() { File::open(path).ok() } else { None }
-}
-
-/// Whether a file ends within a line.
+/// Whether a file ends within a line; what is no file, and cannot be read, does not.
 fn is_torn(file: &File) -> bool {
     let last = || -> io::Result<u8> {
         let mut byte = [0];
@@ -367,6 +356,18 @@ mod tests {
         let told: serde_json::Value = serde_json::from_str(&json_line(&hostile)).unwrap();
         assert_eq!(told["path"], name, "nothing is lost");
         assert_eq!(xferlog_line(&hostile).split(' ').count(), 18);
+    }
+
+    #[test]
+    fn a_torn_line_is_seen_where_nothing_can_be_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        let mut file = open(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        for (written, torn) in [("", false), ("a line\n", false), ("a part", true)] {
+            file.write_all(written.as_bytes()).unwrap();
+            assert_eq!(is_torn(&file), torn, "{written:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! certain counts: an upload is looked for no more when another one of the same name begins, or when it
 //! is deleted, and under its new name when it is renamed; and not at all if another was writing to the
 //! same name meanwhile. So S3 is not asked much later than `verify.wait`, when others may have taken the
-//! object away: if it has not answered by then, the upload cannot be verified. What other nodes and others than FTP clients do to the bucket nobody here knows.
+//! object away: if it has not answered by then, the upload cannot be verified. What other nodes and
+//! others than FTP clients do to the bucket nobody here knows.
 //!
 //! | file | what it holds |
 //! |---|---|
