@@ -2,11 +2,14 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
@@ -14,24 +17,32 @@ use zeroize::Zeroizing;
 
 use crate::tls::Tls;
 
-/// How long a silent control connection goes on before the kernel asks the peer for a sign of
-/// life: under the 350 s after which balancers and NATs forget a flow.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEPALIVE_PROBES: u32 = 4;
 /// The kernel counts these times in seconds.
 const KEEPALIVE_LEAST: Duration = Duration::from_secs(1);
+/// Bytes read at once.
+const CHUNK: usize = 4096;
 
 /// A control connection. Sending never waits: what the socket does not take is kept here, and
 /// the session stops reading from the other side until it is gone.
 #[derive(Debug)]
 pub(super) struct Control {
     stream: TcpStream,
+    /// Its peer may send urgent data, where a read stops though there is more.
+    hears_urgent: bool,
     /// Sealed, if there is TLS.
     unsent: Vec<u8>,
     /// A write has failed.
     broken: bool,
     tls: Option<Tls>,
+}
+
+/// What happened on a control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Some of what was kept has been sent.
+    Flushed,
+    /// It was read.
+    Read(Read),
 }
 
 /// What a read gave.
@@ -50,19 +61,26 @@ pub(super) enum Read {
 }
 
 impl Control {
-    /// Sets what every control connection needs. Options that the kernel refuses are left as they
-    /// are: the session works without them.
-    pub(super) fn new(stream: TcpStream) -> Self {
+    /// A client's. It has TCP_NODELAY and keepalive from its listener. Options that the kernel refuses
+    /// are left as they are, here and below: the session works without them.
+    pub(super) fn client(stream: TcpStream) -> Self {
+        // The DM of a telnet synch is urgent data; kept in line it cannot swallow an ABOR.
+        let _ = SockRef::from(&stream).set_out_of_band_inline(true);
+        Self { stream, hears_urgent: true, unsent: Vec::new(), broken: false, tls: None }
+    }
+
+    /// An upstream's, which counts as lost when it leaves data or keepalives unacknowledged for
+    /// `lost_after`.
+    pub(super) fn upstream(stream: TcpStream, lost_after: Duration) -> Self {
         let socket = SockRef::from(&stream);
         let _ = socket.set_tcp_nodelay(true);
-        // The DM of a telnet synch is urgent data; kept in line it cannot swallow an ABOR.
-        let _ = socket.set_out_of_band_inline(true);
         let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE_AFTER)
-            .with_interval(KEEPALIVE_INTERVAL)
-            .with_retries(KEEPALIVE_PROBES);
+            .with_time((lost_after / 2).max(KEEPALIVE_LEAST))
+            .with_interval((lost_after / 4).max(KEEPALIVE_LEAST));
         let _ = socket.set_tcp_keepalive(&keepalive);
-        Self { stream, unsent: Vec::new(), broken: false, tls: None }
+        // This also takes the place of the number of unanswered keepalives (tcp(7)).
+        let _ = socket.set_tcp_user_timeout(Some(lost_after));
+        Self { stream, hears_urgent: false, unsent: Vec::new(), broken: false, tls: None }
     }
 
     /// From here on everything is sealed, beginning with the handshake.
@@ -80,34 +98,27 @@ impl Control {
         self.tls.as_ref().is_some_and(Tls::is_handshaking)
     }
 
-    /// The same for an upstream's, which counts as lost when it leaves data or keepalives
-    /// unacknowledged for `lost_after`.
-    pub(super) fn upstream(stream: TcpStream, lost_after: Duration) -> Self {
-        let control = Self::new(stream);
-        let socket = SockRef::from(&control.stream);
-        let keepalive = TcpKeepalive::new()
-            .with_time((lost_after / 2).max(KEEPALIVE_LEAST))
-            .with_interval((lost_after / 4).max(KEEPALIVE_LEAST));
-        let _ = socket.set_tcp_keepalive(&keepalive);
-        // This also takes the place of the number of unanswered keepalives (tcp(7)).
-        let _ = socket.set_tcp_user_timeout(Some(lost_after));
-        control
-    }
-
     pub(super) fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// Resolves when there may be something to read. Only one task may wait for it at a time; that is
-    /// why it takes no room in that task, unlike [`TcpStream::readable`].
-    pub(super) async fn readable(&self) {
-        // An error shows when it is read.
-        let _ = poll_fn(|context| self.stream.poll_read_ready(context)).await;
-    }
-
-    /// The same for writing.
-    pub(super) async fn writable(&self) {
-        let _ = poll_fn(|context| self.stream.poll_write_ready(context)).await;
+    /// What happens next: something to read, if it `reads`, or room for what was kept. Only one task
+    /// may wait for it at a time; that is why it takes no room in that task, unlike
+    /// [`TcpStream::readable`].
+    pub(super) async fn news(&mut self, reads: bool, mut take: impl FnMut(&[u8])) -> News {
+        poll_fn(|context| {
+            if reads && let Poll::Ready(read) = self.poll_read(context, &mut take) {
+                return Poll::Ready(News::Read(read));
+            }
+            if self.is_flushed() {
+                return Poll::Pending;
+            }
+            // An error shows when it is written to.
+            let _ = ready!(self.stream.poll_write_ready(context));
+            self.flush();
+            Poll::Ready(News::Flushed)
+        })
+        .await
     }
 
     /// Whether everything has been handed to the kernel.
@@ -115,7 +126,7 @@ impl Control {
         self.unsent.is_empty()
     }
 
-    /// Sends now or keeps for [`Control::flush`]. An error shows at the next read, as [`Read::Lost`].
+    /// Sends now or keeps it for [`Control::news`]. An error shows at the next read, as [`Read::Lost`].
     pub(super) fn send(&mut self, bytes: &[u8]) {
         match &mut self.tls {
             Some(tls) => {
@@ -133,7 +144,7 @@ impl Control {
     }
 
     /// Sends what was kept.
-    pub(super) fn flush(&mut self) {
+    fn flush(&mut self) {
         let mut unsent = std::mem::take(&mut self.unsent);
         let sent = self.send_now(&unsent);
         if sent < unsent.len() {
@@ -172,8 +183,9 @@ impl Control {
                 self.flush();
             }
             let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
-            while self.stream.readable().await.is_ok() {
-                if matches!(self.read(|_| ()), Read::End | Read::Lost | Read::TlsBroken) {
+            loop {
+                let read = poll_fn(|context| self.poll_read(context, |_| ())).await;
+                if matches!(read, Read::End | Read::Lost | Read::TlsBroken) {
                     return;
                 }
             }
@@ -181,34 +193,45 @@ impl Control {
         .await;
     }
 
-    /// Reads once what the runtime knows to be there.
-    pub(super) fn read(&mut self, take: impl FnOnce(&[u8])) -> Read {
-        let mut bytes = [0; 4096];
-        let result = self.stream.try_read(&mut bytes);
-        self.hand_over(result, &bytes, take)
+    /// Reads once as soon as there is something.
+    fn poll_read(&mut self, context: &mut Context<'_>, take: impl FnOnce(&[u8])) -> Poll<Read> {
+        // An error shows when it is read.
+        let _ = ready!(self.stream.poll_read_ready(context));
+        let (mut bytes, mut short) = ([MaybeUninit::uninit(); CHUNK], None);
+        let (stream, room, kept) = (&self.stream, &mut bytes, &mut short);
+        let hears_urgent = self.hears_urgent;
+        let result = stream.try_io(Interest::READABLE, move || {
+            let ((read, rest), _) = recv(stream, &mut room[..], RecvFlags::DONTWAIT)?;
+            if hears_urgent || read.is_empty() || rest.is_empty() {
+                return Ok(read);
+            }
+            // There was no more, so the runtime need not have us ask again; an end it tells anew.
+            *kept = Some(read);
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        match short.map_or(result, Ok) {
+            // What the runtime remembered was old.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.poll_read(context, take)
+            }
+            result => Poll::Ready(self.hand_over(result, take)),
+        }
     }
 
     /// Reads once, asking the kernel itself: the runtime learns of bytes only when it next polls,
     /// and a FIN that has already arrived must be seen now.
     pub(super) fn read_now(&mut self, take: impl FnOnce(&[u8])) -> Read {
-        let mut bytes = [0; 4096];
-        let result =
-            recv(&self.stream, &mut bytes[..], RecvFlags::DONTWAIT).map(|(count, _)| count);
-        self.hand_over(result.map_err(io::Error::from), &bytes, take)
+        let mut bytes = [MaybeUninit::uninit(); CHUNK];
+        let result = recv(&self.stream, &mut bytes[..], RecvFlags::DONTWAIT);
+        self.hand_over(result.map(|((read, _), _)| read).map_err(io::Error::from), take)
     }
 
-    fn hand_over(
-        &mut self,
-        result: io::Result<usize>,
-        bytes: &[u8],
-        take: impl FnOnce(&[u8]),
-    ) -> Read {
+    fn hand_over(&mut self, result: io::Result<&mut [u8]>, take: impl FnOnce(&[u8])) -> Read {
         match result {
             // The kernel tells of a reset once, and may have told whoever wrote.
-            Ok(0) if self.broken => Read::Lost,
-            Ok(0) => Read::End,
-            Ok(count) => {
-                let bytes = bytes.get(..count).unwrap_or_default();
+            Ok([]) if self.broken => Read::Lost,
+            Ok([]) => Read::End,
+            Ok(bytes) => {
                 if self.tls.is_some() {
                     return self.open(bytes, take);
                 }
@@ -249,5 +272,72 @@ impl Control {
             Ok(()) if ended => Read::End,
             Ok(()) => Read::Nothing,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::gateway::data_socket;
+
+    /// Both ends of a connection: the peer's, and ours.
+    async fn pair() -> (std::net::TcpStream, TcpStream) {
+        let listener = data_socket::bind((Ipv4Addr::LOCALHOST, 0).into(), 1, None).unwrap();
+        let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (peer, listener.accept().await.unwrap().0)
+    }
+
+    /// All that there is to read until `bytes` have come.
+    async fn read(control: &mut Control, bytes: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while all.len() < bytes {
+            let news = control.news(true, |read| all.extend_from_slice(read)).await;
+            assert_eq!(news, News::Read(Read::Bytes));
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn what_comes_behind_urgent_data_is_read_at_once() {
+        let (mut peer, ours) = pair().await;
+        peer.write_all(b"NOOP\r\n").unwrap();
+        SockRef::from(&peer).send_out_of_band(b"\xf2").unwrap();
+        peer.write_all(b"ABOR\r\n").unwrap();
+        assert_eq!(read(&mut Control::client(ours), 13).await, b"NOOP\r\n\xf2ABOR\r\n");
+    }
+
+    #[tokio::test]
+    async fn replies_and_the_end_behind_them_are_read_however_they_come() {
+        let (mut peer, ours) = pair().await;
+        let mut control = Control::upstream(ours, Duration::from_secs(9));
+        let long = [b'x'; 3 * CHUNK];
+        for reply in [b"220 Hello\r\n".as_slice(), &long[..CHUNK], &long, b"221 Bye\r\n"] {
+            peer.write_all(reply).unwrap();
+            assert_eq!(read(&mut control, reply.len()).await, reply);
+        }
+        peer.write_all(b"421 Off\r\n").unwrap();
+        drop(peer);
+        assert_eq!(read(&mut control, 9).await, b"421 Off\r\n");
+        assert_eq!(control.news(true, |_| ()).await, News::Read(Read::End));
+    }
+
+    #[tokio::test]
+    async fn what_the_socket_does_not_take_goes_when_it_does() {
+        let (mut peer, ours) = pair().await;
+        let mut control = Control::client(ours);
+        let reply = vec![b'x'; 16 << 20];
+        control.send(&reply);
+        assert!(!control.is_flushed());
+        let reads = std::thread::spawn(move || {
+            let mut all = vec![0; 16 << 20];
+            io::Read::read_exact(&mut peer, &mut all).map(|()| (all, peer))
+        });
+        while !control.is_flushed() {
+            assert_eq!(control.news(false, |_| ()).await, News::Flushed);
+        }
+        assert_eq!(reads.join().unwrap().unwrap().0, reply);
     }
 }

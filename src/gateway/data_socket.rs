@@ -17,7 +17,8 @@ use tokio::time::timeout;
 
 use crate::outbound;
 
-/// Silence after which the kernel asks whether the peer is still there.
+/// Silence after which the kernel asks whether the peer is still there: under the 350 s after which
+/// balancers and NATs forget a flow.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// How long the kernel waits before it asks again.
 const KEEPALIVE_AGAIN: Duration = Duration::from_secs(15);
@@ -50,7 +51,8 @@ pub(super) fn adopt_listener(
     adopt(listener, backlog, DATA_LINGER)
 }
 
-/// Listens with the given SO_LINGER, which accepted connections inherit. An IPv6 address takes
+/// Listens with the given SO_LINGER, which accepted connections inherit, as they do TCP_NODELAY and
+/// keepalive. An IPv6 address takes
 /// IPv6 clients only, so that `0.0.0.0` and `::` can be bound side by side.
 ///
 /// Must be called within a Tokio runtime.
@@ -208,6 +210,17 @@ mod tests {
         let socket = SockRef::from(&accepted);
         assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_control_connection_has_keepalive_from_its_listener() {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), 1, None).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+        assert_eq!(socket.linger().unwrap(), None);
     }
 
     #[tokio::test]

@@ -61,8 +61,10 @@ impl Pair {
             // On its own, so that the others' memory does not grow by it.
             Box::pin(self.work(course, idle, progress, seen)).await?;
         }
-        if direction == Direction::Upload {
-            sleep(last_look(started.elapsed())).await;
+        if direction == Direction::Upload
+            && let Some(wait) = last_look(started.elapsed())
+        {
+            sleep(wait).await;
         }
         Ok(())
     }
@@ -122,11 +124,13 @@ impl Pair {
 /// A client that dies sends FIN on both connections within microseconds, and Linux closes the one
 /// opened last, the data connection, first. Without this wait that FIN would be passed on as the
 /// end of the file. The wait grows with the upload, and so with the chance that its client dies in
-/// it: nothing below 16 ms, then a sixteenth up to 10 ms, then a hundredth up to 250 ms.
-fn last_look(duration: Duration) -> Duration {
-    let short = (duration / 16).min(Duration::from_millis(10));
-    let long = (duration / 100).min(Duration::from_millis(250));
-    if short < Duration::from_millis(1) { Duration::ZERO } else { short.max(long) }
+/// it: nothing below 4 ms, then 1 ms, from 16 ms on a sixteenth up to 10 ms, then a hundredth up to 250 ms.
+fn last_look(duration: Duration) -> Option<Duration> {
+    const LEAST: Duration = Duration::from_millis(1);
+    let short = (duration / 16).clamp(LEAST, LEAST * 10);
+    let long = (duration / 100).min(LEAST * 250);
+    // The runtime sleeps in whole milliseconds, so that even no time at all would last one.
+    (duration >= LEAST * 4).then(|| short.max(long))
 }
 
 /// On which side a relay broke.

@@ -80,7 +80,7 @@ async fn serve(
         Err(NoHeader::Refused(reason)) => {
             info!(%peer, reason = reason.as_str(), "no PROXY protocol header");
             shared.metrics.proxy_protocol_refused(reason);
-            return turn_away(Control::new(stream), &no_header(reason)).await;
+            return turn_away(Control::client(stream), &no_header(reason)).await;
         }
     };
     let span = info_span!("session", id, %client);
@@ -90,7 +90,7 @@ async fn serve(
             info!(balancer = %peer, destination = %local, %own, "told by a PROXY protocol header");
         }
         // Boxed, like what it gives: it is over soon, and this task would keep its room for hours.
-        match Box::pin(admit(Control::new(stream), parties, service, &shared)).await {
+        match Box::pin(admit(Control::client(stream), parties, service, &shared)).await {
             Ok(Some(mut admitted)) => admitted.serve(&shared).await,
             Ok(None) => {}
             Err(refused) => refused.tell(&shared).await,

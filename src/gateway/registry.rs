@@ -318,8 +318,9 @@ impl Listed {
     }
 
     /// Resolves when an operator wants the session to end.
-    pub(super) async fn killed(&self) {
-        self.entry.kill.notified().await;
+    pub(super) fn killed(&self) -> impl Future<Output = ()> + use<> {
+        let entry = Arc::clone(&self.entry);
+        async move { entry.kill.notified().await }
     }
 }
 

@@ -9,7 +9,7 @@ mod upstream;
 
 use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tracing::info;
 
 use self::upstream::{local_ip, upstream_of};
 use super::access::{Seat, TransferPlace};
-use super::control::Control;
+use super::control::{Control, News, Read};
 use super::pace::Pace;
 use super::proxy_header::Opening;
 use super::registry::Listed;
@@ -125,18 +125,25 @@ type Reconnect = Pin<Box<dyn Future<Output = Result<Box<Connected>, NoEndpoint>>
 
 /// What woke the session.
 enum Event {
-    Client,
-    ClientWritable,
+    Client(Read),
     Connected(Result<Box<Connected>, NoEndpoint>),
     Data(DataEvent),
-    Drain,
-    Killed,
+    /// Some of what was kept for either side has been sent.
+    Flushed,
+    Order(Order),
     Paced,
     PenaltyOver,
-    Stop,
+    /// What came from the client is a PROXY protocol header.
+    ProxyHeader,
     Timeout,
-    Upstream,
-    UpstreamWritable,
+    Upstream(Read),
+}
+
+/// What is wanted of a session from outside.
+enum Order {
+    Drain,
+    Kill,
+    Stop,
 }
 
 impl Session {
@@ -218,6 +225,8 @@ impl Session {
         let settings = Arc::clone(&self.settings);
         let mut timer = Timer::new();
         let mut draining = false;
+        // Awaited through all events: to begin and to give up three waits costs more than an event.
+        let mut order = pin!(ordered(self.listed.killed(), drain, draining, stop));
         self.take_replies();
         let end = loop {
             self.perform();
@@ -234,16 +243,12 @@ impl Session {
             timer.run(waiting, spoke, &settings.timeouts, draining.then_some(settings.drain.idle));
             // A client that always has more to read must not keep the thread to itself.
             consume_budget().await;
-            match self.event(&mut timer, drain, draining, stop).await {
-                Event::Client => self.read_client(),
-                Event::ClientWritable => self.client.flush(),
-                Event::UpstreamWritable => {
-                    if let Some(upstream) = &mut self.upstream {
-                        upstream.flush();
-                    }
-                }
+            match self.event(order.as_mut(), &mut timer).await {
+                Event::Client(read) => self.take_read(read),
+                Event::ProxyHeader => self.dialogue.handle_proxy_header(),
+                Event::Flushed => {}
                 Event::Connected(connected) => self.take_connection(connected),
-                Event::Upstream => self.read_upstream(),
+                Event::Upstream(read) => self.take_upstream_read(read),
                 Event::Data(event) => self.take_data(event),
                 Event::Paced => self.take_lines(),
                 Event::PenaltyOver => self.end_penalty(),
@@ -256,9 +261,14 @@ impl Session {
                     timer.fired();
                     self.dialogue.handle_timeout(waiting);
                 }
-                Event::Drain => draining = true,
-                Event::Stop => self.dialogue.handle_drain(),
-                Event::Killed => self.dialogue.handle_kill(),
+                Event::Order(wanted) => {
+                    match wanted {
+                        Order::Drain => draining = true,
+                        Order::Kill => self.dialogue.handle_kill(),
+                        Order::Stop => self.dialogue.handle_drain(),
+                    }
+                    order.set(ordered(self.listed.killed(), drain, draining, stop));
+                }
             }
         };
         // What is left is a farewell.
@@ -292,10 +302,8 @@ impl Session {
     /// timer, which a client that never ceases to send could hold up otherwise.
     async fn event(
         &mut self,
+        order: Pin<&mut impl Future<Output = Order>>,
         timer: &mut Timer,
-        drain: &CancellationToken,
-        draining: bool,
-        stop: &CancellationToken,
     ) -> Event {
         // Replies of our own need no upstream: a client that reads none of them must wait, or they
         // would pile up. During a transfer it must be heard, and gets none but the upstream's.
@@ -321,16 +329,25 @@ impl Session {
                 None => pending().await,
             }
         };
+        let (lines, opening, mut header) = (&mut self.lines, &mut self.opening, false);
+        let client = self.client.news(reads_client, |bytes| {
+            header = opening.is_signature(bytes);
+            lines.push(bytes);
+        });
+        let upstream = upstream_news(self.upstream.as_mut(), reads_upstream, &mut self.replies);
         tokio::select! {
             biased;
-            () = stop.cancelled() => Event::Stop,
-            () = self.listed.killed() => Event::Killed,
-            () = drain.cancelled(), if !draining => Event::Drain,
+            order = order => Event::Order(order),
             () = timer.expired() => Event::Timeout,
-            () = self.client.readable(), if reads_client => Event::Client,
-            () = self.client.writable(), if !self.client.is_flushed() => Event::ClientWritable,
-            () = readable(self.upstream.as_ref()), if reads_upstream => Event::Upstream,
-            () = writable(self.upstream.as_ref()), if !upstream_flushed => Event::UpstreamWritable,
+            news = client => match news {
+                News::Flushed => Event::Flushed,
+                News::Read(_) if header => Event::ProxyHeader,
+                News::Read(read) => Event::Client(read),
+            },
+            news = upstream => match news {
+                News::Flushed => Event::Flushed,
+                News::Read(read) => Event::Upstream(read),
+            },
             connected = connected(self.reconnect.as_mut()) => Event::Connected(connected),
             event = self.data.next() => Event::Data(event),
             () = paced => Event::Paced,
@@ -407,16 +424,24 @@ impl Session {
     }
 }
 
-async fn readable(control: Option<&Control>) {
-    match control {
-        Some(control) => control.readable().await,
-        None => pending().await,
+/// Resolves when somebody wants something of the session; that it drains is said once.
+async fn ordered(
+    killed: impl Future<Output = ()>,
+    drain: &CancellationToken,
+    draining: bool,
+    stop: &CancellationToken,
+) -> Order {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Order::Stop,
+        () = killed => Order::Kill,
+        () = drain.cancelled(), if !draining => Order::Drain,
     }
 }
 
-async fn writable(control: Option<&Control>) {
-    match control {
-        Some(control) => control.writable().await,
+async fn upstream_news(upstream: Option<&mut Control>, reads: bool, replies: &mut Replies) -> News {
+    match upstream {
+        Some(upstream) => upstream.news(reads, |bytes| replies.push(bytes)).await,
         None => pending().await,
     }
 }

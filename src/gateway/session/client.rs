@@ -57,18 +57,6 @@ impl Session {
         }
     }
 
-    pub(super) fn read_client(&mut self) {
-        let (lines, opening, mut header) = (&mut self.lines, &mut self.opening, false);
-        let read = self.client.read(|bytes| {
-            header = opening.is_signature(bytes);
-            lines.push(bytes);
-        });
-        if header {
-            return self.dialogue.handle_proxy_header();
-        }
-        self.take_read(read);
-    }
-
     /// Reads all that the client's control connection holds at this instant, if it has an end.
     pub(super) fn read_client_now(&mut self) {
         self.take_lines();

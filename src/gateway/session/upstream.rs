@@ -15,10 +15,9 @@ use crate::tls::UpstreamTls;
 use crate::upstream::{Connected, NoEndpoint, UpstreamLink};
 
 impl Session {
-    pub(super) fn read_upstream(&mut self) {
-        let Some(upstream) = &mut self.upstream else { return };
-        let replies = &mut self.replies;
-        match upstream.read(|bytes| replies.push(bytes)) {
+    /// Takes what one read of the upstream's control connection gave.
+    pub(super) fn take_upstream_read(&mut self, read: Read) {
+        match read {
             Read::Bytes => self.take_replies(),
             Read::Nothing => {}
             Read::End | Read::Lost | Read::TlsBroken => {
