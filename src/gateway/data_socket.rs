@@ -52,8 +52,8 @@ pub(super) fn adopt_listener(
 }
 
 /// Listens with the given SO_LINGER, which accepted connections inherit, as they do TCP_NODELAY and
-/// keepalive. An IPv6 address takes
-/// IPv6 clients only, so that `0.0.0.0` and `::` can be bound side by side.
+/// keepalive. An IPv6 address takes IPv6 clients only, so that `0.0.0.0` and `::` can be bound side
+/// by side.
 ///
 /// Must be called within a Tokio runtime.
 pub(super) fn bind(

@@ -124,7 +124,8 @@ impl Pair {
 /// A client that dies sends FIN on both connections within microseconds, and Linux closes the one
 /// opened last, the data connection, first. Without this wait that FIN would be passed on as the
 /// end of the file. The wait grows with the upload, and so with the chance that its client dies in
-/// it: nothing below 4 ms, then 1 ms, from 16 ms on a sixteenth up to 10 ms, then a hundredth up to 250 ms.
+/// it: nothing below 4 ms, then 1 ms, from 16 ms on a sixteenth up to 10 ms, then a hundredth up to
+/// 250 ms.
 fn last_look(duration: Duration) -> Option<Duration> {
     const LEAST: Duration = Duration::from_millis(1);
     let short = (duration / 16).clamp(LEAST, LEAST * 10);
@@ -145,5 +146,20 @@ fn whose_fault(end: End, direction: Direction) -> DataFailure {
         | (End::From | End::Truncated, Direction::Download | Direction::Listing) => {
             DataFailure::Upstream
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_look_grows_with_the_upload_and_a_tiny_one_waits_for_nothing() {
+        let look = |upload| last_look(Duration::from_millis(upload)).map(|wait| wait.as_millis());
+        for (upload, wait) in [(4, 1), (16, 1), (32, 2), (160, 10), (1_000, 10), (5_000, 50)] {
+            assert_eq!(look(upload), Some(wait), "{upload} ms");
+        }
+        assert_eq!(look(3_600_000), Some(250));
+        assert_eq!([look(0), look(3)], [None, None]);
     }
 }
