@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{debug, info, warn};
 
 use super::access::{Denied, Rule, Seat, Visitor};
 use super::admission::{Full, Place};
@@ -22,6 +22,7 @@ use super::session::{Begun, Parties, Session, refusal};
 use super::settings::Settings;
 use super::{Service, Shared};
 use crate::ftp::{Reply, SessionEnd};
+use crate::observe::log;
 use crate::observe::metrics::{Connection, HeaderRefusal, Refusal};
 use crate::tls::{self, SessionTls};
 
@@ -83,9 +84,8 @@ async fn serve(
             return turn_away(Control::client(stream), &no_header(reason)).await;
         }
     };
-    let span = info_span!("session", id, %client);
     let parties = Parties { session: id, client, local, own };
-    async {
+    log::of_session(id, client, async {
         if client != peer {
             info!(balancer = %peer, destination = %local, %own, "told by a PROXY protocol header");
         }
@@ -95,8 +95,7 @@ async fn serve(
             Ok(None) => {}
             Err(refused) => refused.tell(&shared).await,
         }
-    }
-    .instrument(span)
+    })
     .await;
 }
 

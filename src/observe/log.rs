@@ -1,17 +1,26 @@
-//! Tracing set-up.
+//! Tracing set-up, and whose session a line of the log is about.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
 
-use tracing::{Level, Metadata};
+use tokio::task_local;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber, error_span};
 use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::layer::Context;
 use tracing_subscriber::prelude::*;
-use tracing_subscriber::{Registry, fmt, reload};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{Log, LogFormat};
 
 /// What the names of its fields in the journal begin with.
 const JOURNAL_PREFIX: &str = "FTPGATE";
+
+task_local! {
+    /// The session that the running task is, by its number, and its client.
+    static SESSION: (u64, SocketAddr);
+}
 
 /// Sends this process's log to standard error or the journal. Call it once; a second call changes
 /// nothing.
@@ -26,10 +35,14 @@ pub fn init(config: &Log) -> io::Result<LogLevel> {
     let _ = match config.format {
         LogFormat::Journald => {
             let journal = tracing_journald::layer()?;
-            registry.with(journal.with_field_prefix(Some(JOURNAL_PREFIX.into()))).try_init()
+            registry
+                .with(OfSession(journal.with_field_prefix(Some(JOURNAL_PREFIX.into()))))
+                .try_init()
         }
-        LogFormat::Json => registry.with(text.json().flatten_event(true)).try_init(),
-        LogFormat::Text => registry.with(text.with_ansi(io::stderr().is_terminal())).try_init(),
+        LogFormat::Json => registry.with(OfSession(text.json().flatten_event(true))).try_init(),
+        LogFormat::Text => {
+            registry.with(OfSession(text.with_ansi(io::stderr().is_terminal()))).try_init()
+        }
     };
     Ok(LogLevel(handle))
 }
@@ -43,6 +56,33 @@ impl LogLevel {
     pub fn set(&self, level: &str) {
         // Fails only if there is no log any more.
         let _ = self.0.reload(filter(level));
+    }
+}
+
+/// What is logged while `task` runs is about that session.
+pub async fn of_session<T>(id: u64, client: SocketAddr, task: impl Future<Output = T>) -> T {
+    SESSION.scope((id, client), task).await
+}
+
+/// Has what a session logs within a span of that session, which is there for that line only. One for the
+/// session's whole life would take memory as long, and hold it when 5,000 have ended: what tracing keeps of
+/// each for the next lies among what they give back.
+struct OfSession<L>(L);
+
+impl<S: Subscriber, L: Layer<S>> Layer<S> for OfSession<L> {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        // Of the highest level, so that whatever is logged has it.
+        let span = SESSION.try_with(|(id, client)| error_span!("session", id, %client));
+        let _within = span.as_ref().map(|span| span.enter());
+        self.0.on_event(event, context);
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        self.0.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, span: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        self.0.on_record(span, values, context);
     }
 }
 

@@ -1,5 +1,5 @@
-//! What is done about a panic besides ending its task: it is counted and logged, within the span of the
-//! session whose it is.
+//! What is done about a panic besides ending its task: it is counted and logged, as the session's whose it
+//! is.
 
 use std::panic;
 

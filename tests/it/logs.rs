@@ -1,4 +1,5 @@
-//! `log.format = "journald"`, with a real systemd-journald in a mount namespace of its own.
+//! The log in each of its formats: each line that a session logs says whose it is. `"journald"` is with a
+//! real systemd-journald in a mount namespace of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,8 @@ use serde_json::Value;
 
 use crate::harness::address;
 use crate::harness::canned::CannedServer;
+use crate::harness::ftp::Ftp;
+use crate::harness::gateway::Gateway;
 
 /// Starts a journal, has one client come and go, and prints what the journal holds of that session.
 const SCRIPT: &str = r#"
@@ -35,6 +38,71 @@ fn configuration(server: &CannedServer, own: &str, directory: &Path) -> PathBuf 
     );
     fs::write(&file, text).unwrap();
     file
+}
+
+/// A gateway's log in that format, of which two clients have said where they are, and each has come and gone.
+fn of_two_sessions(format: &str) -> (Vec<String>, [String; 2]) {
+    let server = CannedServer::script().start();
+    let gateway = Gateway::to_address(server.address)
+        .set("log", "level = \"info\"")
+        .set("log", format)
+        .start();
+    let mut clients = [Ftp::connect(gateway.address), Ftp::connect(gateway.address)];
+    for client in &mut clients {
+        client.log_in_as("anyone");
+    }
+    let whose = clients.each_ref().map(|it| it.stream().local_addr().unwrap().to_string());
+    for mut client in clients {
+        client.command("QUIT").expect(&[221]);
+        assert!(client.is_closed());
+    }
+    gateway.sigterm();
+    gateway.logs("drained");
+    (gateway.log().lines().map(str::to_owned).collect(), whose)
+}
+
+#[test]
+fn a_line_of_text_says_whose_session_it_is_about_and_no_other_line_does() {
+    let (lines, whose) = of_two_sessions("format = \"text\"");
+    for (id, client) in (1..).zip(whose) {
+        let span = format!(" session{{id={id} client={client}}}: ");
+        let of_it: Vec<&str> =
+            lines.iter().filter_map(|line| Some(line.split_once(&span)?.1)).collect();
+        let [connected, login, ended] = of_it[..] else { panic!("{lines:#?}") };
+        assert!(connected.starts_with("connected endpoint="), "{connected}");
+        assert_eq!(login, "login accepted=true user=anyone");
+        assert_eq!(ended, "ended reason=\"quit\"");
+    }
+    let drained = lines.iter().find(|line| line.ends_with("drained")).unwrap();
+    assert!(!drained.contains("session{"), "{drained}");
+}
+
+#[test]
+fn a_line_of_json_has_the_session_in_its_span() {
+    let (lines, whose) = of_two_sessions("format = \"json\"");
+    let lines: Vec<Value> = lines.iter().map(|it| serde_json::from_str(it).unwrap()).collect();
+    for (id, client) in (1..).zip(whose) {
+        let of_it: Vec<&Value> = lines.iter().filter(|it| it["span"]["id"] == id).collect();
+        let told: Vec<&str> = of_it.iter().map(|it| it["message"].as_str().unwrap()).collect();
+        assert_eq!(told, ["connected", "login", "ended"]);
+        for line in of_it {
+            assert_eq!(line["span"]["client"], client);
+            assert_eq!(line["spans"].as_array().unwrap().len(), 1);
+        }
+    }
+    assert!(lines.iter().any(|it| it["message"] == "drained" && it["span"].is_null()));
+}
+
+#[test]
+fn a_log_of_warnings_only_says_whose_they_are() {
+    let server = CannedServer::script().start();
+    let gateway = Gateway::to_address(server.address)
+        .set("log", "level = \"warn,ftpgate::cli=info\"")
+        .start();
+    server.stop();
+    let client = Ftp::knock(gateway.address);
+    let whose = format!("session{{id=1 client={}}}: ", client.stream().local_addr().unwrap());
+    gateway.logs(&whose);
 }
 
 #[test]
