@@ -59,15 +59,33 @@ pub(super) async fn accept(
     }
 }
 
-/// One client, from accept to end.
-async fn serve(
+/// One client, from accept to end. (Not async itself: it would keep room for what it is given.)
+fn serve(
+    id: u64,
+    stream: TcpStream,
+    client: SocketAddr,
+    service: Arc<Service>,
+    shared: Arc<Shared>,
+) -> impl Future<Output = ()> {
+    // Boxed, like what it gives: it is over soon, and this task would keep its room for hours.
+    let received = Box::pin(receive(id, stream, client, service, shared));
+    async {
+        if let Some(admitted) = received.await {
+            let &Parties { session, client, .. } = admitted.session.parties();
+            log::of_session(session, client, admitted.serve()).await;
+        }
+    }
+}
+
+/// One client up to its session, if it gets one.
+async fn receive(
     id: u64,
     mut stream: TcpStream,
     peer: SocketAddr,
     service: Arc<Service>,
     shared: Arc<Shared>,
-) {
-    let Ok(own) = stream.local_addr() else { return };
+) -> Option<Box<Admitted>> {
+    let own = stream.local_addr().ok()?;
     let socket = Ends { client: peer, local: own };
     let drain = shared.intake.drain_token();
     let ends = tokio::select! {
@@ -77,11 +95,15 @@ async fn serve(
     };
     let Ends { client, local } = match ends {
         Ok(ends) => ends,
-        Err(NoHeader::Left) => return debug!(%peer, "a balancer has looked in"),
+        Err(NoHeader::Left) => {
+            debug!(%peer, "a balancer has looked in");
+            return None;
+        }
         Err(NoHeader::Refused(reason)) => {
             info!(%peer, reason = reason.as_str(), "no PROXY protocol header");
             shared.metrics.proxy_protocol_refused(reason);
-            return turn_away(Control::client(stream), &no_header(reason)).await;
+            turn_away(Control::client(stream), &no_header(reason)).await;
+            return None;
         }
     };
     let parties = Parties { session: id, client, local, own };
@@ -89,14 +111,15 @@ async fn serve(
         if client != peer {
             info!(balancer = %peer, destination = %local, %own, "told by a PROXY protocol header");
         }
-        // Boxed, like what it gives: it is over soon, and this task would keep its room for hours.
-        match Box::pin(admit(Control::client(stream), parties, service, &shared)).await {
-            Ok(Some(mut admitted)) => admitted.serve(&shared).await,
-            Ok(None) => {}
-            Err(refused) => refused.tell(&shared).await,
+        match admit(Control::client(stream), parties, service, &shared).await {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                refused.tell(&shared).await;
+                None
+            }
         }
     })
-    .await;
+    .await
 }
 
 /// Says why there will be no session.
@@ -120,6 +143,7 @@ fn no_header(reason: HeaderRefusal) -> Vec<u8> {
 /// A client that has its session.
 struct Admitted {
     session: Session,
+    shared: Arc<Shared>,
     drain: CancellationToken,
     /// Its place among all sessions.
     _place: Place,
@@ -137,14 +161,14 @@ struct Refused {
 
 impl Admitted {
     /// Serves it to the end.
-    async fn serve(&mut self, shared: &Shared) {
+    async fn serve(mut self: Box<Self>) {
         // Tokens of its own: each event polls them, and the shared ones' locks would be all
         // sessions'.
-        let (drain, stop) = (self.drain.child_token(), shared.stop.child_token());
+        let (drain, stop) = (self.drain.child_token(), self.shared.stop.child_token());
         let run = AssertUnwindSafe(self.session.run(&drain, &stop)).catch_unwind();
         // A panic has been told where it happened; it is this session's end and nobody else's.
         let end = run.await.unwrap_or(SessionEnd::Panicked);
-        shared.metrics.session_ended(end);
+        self.shared.metrics.session_ended(end);
         info!(reason = end.as_str(), "ended");
         if end == SessionEnd::Panicked {
             self.session.abandon().await;
@@ -217,11 +241,12 @@ async fn admit(
         () = drain.cancelled() => return refused(control, Refusal::Draining),
     };
     let Ok(connected) = connected else { return refused(control, Refusal::NoEndpoint) };
-    info!(endpoint = %connected.endpoint, "connected");
+    debug!(endpoint = %connected.endpoint, "connected");
     shared.metrics.session_started();
     let begun = Begun { service, settings, terms, seat };
     let session = Session::new(Arc::clone(shared), begun, parties, control, tls, connected);
-    Ok(Some(Box::new(Admitted { session, drain, _place: place })))
+    let shared = Arc::clone(shared);
+    Ok(Some(Box::new(Admitted { session, shared, drain, _place: place })))
 }
 
 /// Shakes hands with a client that begins with TLS.

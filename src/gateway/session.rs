@@ -216,6 +216,11 @@ impl Session {
         }
     }
 
+    /// Who is talking.
+    pub(super) fn parties(&self) -> &Parties {
+        &self.parties
+    }
+
     /// Runs until the session ends. `drain` asks it to end when idle, `stop` to end now.
     pub(super) async fn run(
         &mut self,
@@ -405,7 +410,9 @@ impl Session {
                 Action::ResetData => self.data.reset(),
                 Action::Login { accepted } => {
                     self.shared.metrics.login(accepted);
-                    info!(accepted, user = %one_line(&printable(self.dialogue.user())), "login");
+                    let user = printable(self.dialogue.user());
+                    let (user, endpoint) = (one_line(&user), self.endpoint);
+                    info!(accepted, %user, %endpoint, "login");
                     if accepted {
                         self.check_user();
                     }

@@ -1,16 +1,20 @@
 //! Tracing set-up, and whose session a line of the log is about.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 
 use tokio::task_local;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber, error_span};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::prelude::*;
-use tracing_subscriber::{Layer, Registry, fmt, reload};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat};
 
@@ -31,7 +35,7 @@ task_local! {
 pub fn init(config: &Log) -> io::Result<LogLevel> {
     let (filter, handle) = reload::Layer::new(filter(&config.level));
     let registry = tracing_subscriber::registry().with(filter).with(filter_fn(tells_no_secret));
-    let text = fmt::layer().with_writer(io::stderr).with_target(false);
+    let text = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
     let _ = match config.format {
         LogFormat::Journald => {
             let journal = tracing_journald::layer()?;
@@ -41,7 +45,8 @@ pub fn init(config: &Log) -> io::Result<LogLevel> {
         }
         LogFormat::Json => registry.with(OfSession(text.json().flatten_event(true))).try_init(),
         LogFormat::Text => {
-            registry.with(OfSession(text.with_ansi(io::stderr().is_terminal()))).try_init()
+            let text = text.with_ansi(io::stderr().is_terminal()).fmt_fields(TextOfSession);
+            registry.with(text).try_init()
         }
     };
     Ok(LogLevel(handle))
@@ -59,15 +64,23 @@ impl LogLevel {
     }
 }
 
-/// What is logged while `task` runs is about that session.
-pub async fn of_session<T>(id: u64, client: SocketAddr, task: impl Future<Output = T>) -> T {
-    SESSION.scope((id, client), task).await
+/// What is logged while `task` runs is about that session. (Not async itself: it would keep room for the
+/// task twice.)
+pub fn of_session<T>(
+    id: u64,
+    client: SocketAddr,
+    task: impl Future<Output = T>,
+) -> impl Future<Output = T> {
+    SESSION.scope((id, client), task)
 }
 
 /// Has what a session logs within a span of that session, which is there for that line only. One for the
 /// session's whole life would take memory as long, and hold it when 5,000 have ended: what tracing keeps of
 /// each for the next lies among what they give back.
 struct OfSession<L>(L);
+
+/// Writes into a line of text what [`OfSession`] would have there, and makes no span for it.
+struct TextOfSession;
 
 impl<S: Subscriber, L: Layer<S>> Layer<S> for OfSession<L> {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
@@ -83,6 +96,14 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for OfSession<L> {
 
     fn on_record(&self, span: &Id, values: &Record<'_>, context: Context<'_, S>) {
         self.0.on_record(span, values, context);
+    }
+}
+
+impl<'a> FormatFields<'a> for TextOfSession {
+    fn format_fields<R: RecordFields>(&self, mut text: Writer<'a>, fields: R) -> fmt::Result {
+        let whose = |(id, client): &_| write!(text, "session{{id={id} client={client}}}: ");
+        SESSION.try_with(whose).unwrap_or(Ok(()))?;
+        DefaultFields::new().format_fields(text, fields)
     }
 }
 

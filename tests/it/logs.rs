@@ -68,9 +68,8 @@ fn a_line_of_text_says_whose_session_it_is_about_and_no_other_line_does() {
         let span = format!(" session{{id={id} client={client}}}: ");
         let of_it: Vec<&str> =
             lines.iter().filter_map(|line| Some(line.split_once(&span)?.1)).collect();
-        let [connected, login, ended] = of_it[..] else { panic!("{lines:#?}") };
-        assert!(connected.starts_with("connected endpoint="), "{connected}");
-        assert_eq!(login, "login accepted=true user=anyone");
+        let [login, ended] = of_it[..] else { panic!("{lines:#?}") };
+        assert!(login.starts_with("login accepted=true user=anyone endpoint=127."), "{login}");
         assert_eq!(ended, "ended reason=\"quit\"");
     }
     let drained = lines.iter().find(|line| line.ends_with("drained")).unwrap();
@@ -84,7 +83,7 @@ fn a_line_of_json_has_the_session_in_its_span() {
     for (id, client) in (1..).zip(whose) {
         let of_it: Vec<&Value> = lines.iter().filter(|it| it["span"]["id"] == id).collect();
         let told: Vec<&str> = of_it.iter().map(|it| it["message"].as_str().unwrap()).collect();
-        assert_eq!(told, ["connected", "login", "ended"]);
+        assert_eq!(told, ["login", "ended"]);
         for line in of_it {
             assert_eq!(line["span"]["client"], client);
             assert_eq!(line["spans"].as_array().unwrap().len(), 1);
