@@ -10,6 +10,8 @@ use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
+use crate::gateway::Threads;
+
 /// Variables of its environment that are about one process only, and not about its children.
 pub const OWN_VARIABLES: [&str; 4] = ["LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_PID"];
 
@@ -53,13 +55,14 @@ pub fn stopping() {
     ]);
 }
 
-/// Tells again and again that the runtime turns, as often as systemd wants to hear it, for ever.
-pub async fn keep_watchdog() {
+/// Tells again and again that all `threads` turn, as often as systemd wants to hear it, for ever.
+pub async fn keep_watchdog(threads: Threads) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let mut due = interval((limit / 2).max(Duration::from_millis(1)));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         due.tick().await;
+        threads.turn().await;
         tell(&[NotifyState::Watchdog]);
     }
 }

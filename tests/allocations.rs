@@ -19,7 +19,7 @@ use std::thread::spawn;
 use allocation_counter::{AllocationInfo, measure};
 use ftpgate::config::Config;
 use ftpgate::ftp::Dialogue;
-use ftpgate::gateway::{Gateway, Inherited};
+use ftpgate::gateway::{Gateway, Inherited, Threads};
 use ftpgate::observe::audit::AuditLog;
 use ftpgate::observe::metrics::Metrics;
 use tokio::runtime::Builder;
@@ -115,7 +115,7 @@ fn gateway(upstream: SocketAddr) -> Gateway {
     let config = Config::parse(&config, "test").unwrap();
     let metrics = Metrics::new().unwrap();
     let audit = AuditLog::disabled(metrics.clone());
-    Gateway::bind(&config, &mut Inherited::default(), metrics, audit).unwrap()
+    Gateway::bind(&config, &mut Inherited::default(), metrics, audit, Threads::here()).unwrap()
 }
 
 /// An upstream that agrees to everything.

@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 use super::EX_CONFIG;
 use crate::archive::Archive;
 use crate::config::{Admin, AuditArchive, Config};
-use crate::gateway::{BindError, Gateway, Inherited, Reload};
+use crate::gateway::{BindError, Gateway, Inherited, Reload, Threads};
 use crate::ha::Pair;
 use crate::handover::{self, Bell, Handover, Others, Predecessor, Program};
 use crate::http::{self, admin};
@@ -70,7 +70,7 @@ pub(super) fn serve(path: &Path, version: &'static str) -> ExitCode {
         }
     };
     raise_descriptor_limit(config.limits.sessions);
-    let runtime = match runtime(config.node.threads) {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "cannot start");
@@ -92,12 +92,18 @@ pub(super) fn serve(path: &Path, version: &'static str) -> ExitCode {
     }
 }
 
-/// What everything runs on. A small file is a dozen short steps, and each that wakes another thread costs
-/// more than the step: with half as many threads as cores a file has cost 10 to 25 % less.
-fn runtime(threads: Option<NonZeroU8>) -> io::Result<Runtime> {
-    let half = || thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
-    let threads = threads.map_or_else(half, |threads| threads.get().into());
-    Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+/// What everything runs on but the sessions of other threads.
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build()
+}
+
+/// As many threads for sessions as are told, or as there are cores.
+fn threads(told: Option<NonZeroU8>) -> anyhow::Result<Threads> {
+    let cores = || {
+        thread::available_parallelism()
+            .map_or(NonZeroU8::MIN, |cores| NonZeroU8::try_from(cores).unwrap_or(NonZeroU8::MAX))
+    };
+    Threads::start(told.unwrap_or_else(cores)).context("cannot start the threads of sessions")
 }
 
 /// Gets the sockets, from the process before if there is one, which is told if this one fails.
@@ -185,7 +191,8 @@ async fn start(
         Some(archive) => audit.archived(archive.queue()),
         None => audit,
     };
-    let gateway = Gateway::bind(&config, inherited, metrics.clone(), audit)?;
+    let threads = threads(config.node.threads)?;
+    let gateway = Gateway::bind(&config, inherited, metrics.clone(), audit, threads)?;
     let pair = Pair::new(&config, &gateway, metrics.clone())?;
     let http = match &config.http {
         Some(http) => {
@@ -251,7 +258,8 @@ impl Node {
             info!(node = self.name, "listening: {address}");
         }
         systemd::ready(version);
-        tokio::spawn(public.clone().run_until_cancelled_owned(systemd::keep_watchdog()));
+        let watchdog = systemd::keep_watchdog(gateway.threads());
+        tokio::spawn(public.clone().run_until_cancelled_owned(watchdog));
         let stopped = CancellationToken::new();
         let leave = async {
             shutdown.cancelled().await;

@@ -115,7 +115,7 @@ pub struct Node {
     pub name: String,
     /// Its availability zone; endpoints of the same zone are preferred.
     pub zone: Zone,
-    /// Threads that sessions run on; as many as half of the cores unless it is told.
+    /// Threads that sessions run on; as many as cores unless it is told.
     pub threads: Option<NonZeroU8>,
 }
 

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::endpoint::{self, Endpoint};
 use super::{Options, Overview, ZONES, Zone, ZoneOverview};
 use crate::config::Config;
-use crate::gateway::{Gateway, Inherited};
+use crate::gateway::{Gateway, Inherited, Threads};
 use crate::ha::Pair;
 use crate::http;
 use crate::observe::audit::{AuditLog, AuditWriter};
@@ -120,10 +120,12 @@ impl RunningGateway {
             }
             None => (AuditLog::disabled(metrics.clone()), None),
         };
-        let gateway = Gateway::bind(&config, &mut Inherited::default(), metrics.clone(), audit_log)
+        let mut inherited = Inherited::default();
+        let threads = Threads::here();
+        let gateway = Gateway::bind(&config, &mut inherited, metrics.clone(), audit_log, threads)
             .map_err(|error| {
-                anyhow!("cannot start {name}: {error}; try --port or --passive-ports")
-            })?;
+            anyhow!("cannot start {name}: {error}; try --port or --passive-ports")
+        })?;
         let control = *gateway.addresses().first().context("a gateway without an address")?;
         let shown = config.http.as_ref().context("a gateway without health and metrics")?;
         let address = shown.address;

@@ -47,6 +47,7 @@ mod session;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod timer;
 mod transfer;
 
@@ -83,6 +84,7 @@ pub use registry::{SessionState, SessionStatus, Sessions, TransferStatus};
 use relay::PipeBudget;
 pub use reload::{Reload, ReloadError, Reloaded};
 use settings::Settings;
+pub use threads::Threads;
 
 /// How long sessions may take to say their last words once the deadline of a drain has passed.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -133,6 +135,7 @@ struct Shared {
     intake: Intake,
     /// Cancelled when all sessions shall end.
     stop: CancellationToken,
+    threads: Threads,
 }
 
 /// A socket could not be bound.
@@ -193,6 +196,7 @@ impl Gateway {
         inherited: &mut Inherited,
         metrics: Metrics,
         audit: AuditLog,
+        threads: Threads,
     ) -> Result<Self, BindError> {
         let mut pools: BTreeMap<IpAddr, PassivePool> = BTreeMap::new();
         let mut listeners = Vec::new();
@@ -209,7 +213,9 @@ impl Gateway {
                     let balancers = Balancers::new(&config.proxy_protocol);
                     let (ip, ports) = (address.ip(), config.passive.ports.clone());
                     let metrics = metrics.clone();
-                    let pool = PassivePool::bind(ip, ports, balancers, inherited, metrics)?;
+                    let threads = threads.clone();
+                    let pool =
+                        PassivePool::bind(ip, ports, balancers, inherited, metrics, threads)?;
                     pools.insert(address.ip(), pool.clone());
                     pool
                 }
@@ -243,6 +249,7 @@ impl Gateway {
             serving: AtomicBool::new(false),
             intake: Intake::default(),
             stop: CancellationToken::new(),
+            threads,
         });
         let doors = Doors::new(Arc::clone(&shared), listeners, Pools::new(pools));
         Ok(Self { doors, shared })
@@ -252,6 +259,11 @@ impl Gateway {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let control = self.doors.control();
         control.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// What its sessions run on.
+    pub fn threads(&self) -> Threads {
+        self.shared.threads.clone()
     }
 
     /// Where clients come in.
@@ -407,6 +419,7 @@ impl Health {
     pub fn show(&self) {
         self.endpoints();
         self.shared.access.show();
+        self.shared.metrics.tasks(self.shared.threads.tasks());
     }
 
     /// This node's availability zone, if it is known.

@@ -20,6 +20,7 @@ use super::control::Control;
 use super::proxy_header::{Ends, NoHeader};
 use super::session::{Begun, Parties, Session, refusal};
 use super::settings::Settings;
+use super::threads::Chosen;
 use super::{Service, Shared};
 use crate::ftp::{Reply, SessionEnd};
 use crate::observe::log;
@@ -47,8 +48,16 @@ pub(super) async fn accept(
         match accepted {
             Ok((stream, client)) => {
                 let id = shared.next_session.fetch_add(1, Ordering::Relaxed);
-                let (service, shared) = (Arc::clone(&service), Arc::clone(&shared));
-                sessions.spawn(serve(id, stream, client, service, shared));
+                let thread = shared.threads.choose(id);
+                match thread.adopt(stream) {
+                    Ok(stream) => {
+                        let (service, shared) = (Arc::clone(&service), Arc::clone(&shared));
+                        let runtime = thread.runtime();
+                        let session = serve(id, stream, client, service, shared, thread);
+                        sessions.spawn_on(session, &runtime);
+                    }
+                    Err(error) => warn!(%error, %client, "a client is lost"),
+                }
             }
             Err(error) => {
                 // A client that left again, or no file descriptor: neither ends the listener.
@@ -66,10 +75,12 @@ fn serve(
     client: SocketAddr,
     service: Arc<Service>,
     shared: Arc<Shared>,
+    thread: Chosen,
 ) -> impl Future<Output = ()> {
     // Boxed, like what it gives: it is over soon, and this task would keep its room for hours.
     let received = Box::pin(receive(id, stream, client, service, shared));
-    async {
+    async move {
+        let _on = thread;
         if let Some(admitted) = received.await {
             let &Parties { session, client, .. } = admitted.session.parties();
             log::of_session(session, client, admitted.serve()).await;

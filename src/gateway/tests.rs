@@ -110,7 +110,8 @@ async fn a_panic_resets_the_transfer_of_its_own_session_and_ends_no_other() {
     let metrics = Metrics::new().unwrap();
     let audit = AuditLog::disabled(metrics.clone());
     let gateway =
-        Gateway::bind(&config, &mut Inherited::default(), metrics.clone(), audit).unwrap();
+        Gateway::bind(&config, &mut Inherited::default(), metrics.clone(), audit, Threads::here())
+            .unwrap();
     let (address, sessions) = (gateway.addresses()[0], gateway.sessions());
     tokio::spawn(gateway.run(CancellationToken::new()));
 

@@ -21,7 +21,6 @@ use std::time::Duration;
 use prometheus::{
     Encoder, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
-use tokio::runtime::Handle;
 
 use crate::ftp::dialogue::{CallbackRefusal, DataFailure, Outcome};
 use crate::ftp::{Direction, SessionEnd};
@@ -155,7 +154,7 @@ impl Metrics {
                 "Audit lines lost because the log could not be written.",
             )?,
             panics: make.counter("panics_total", "Panics, each of which is a bug.")?,
-            tasks: make.gauge("tasks", "Tasks of the runtime now: sessions, transfers, the background.")?,
+            tasks: make.gauge("tasks", "Tasks now: sessions, transfers, the background.")?,
             access: Access::new(&make)?,
             handover: Handover::new(&make)?,
             pair: Pair::new(&make)?,
@@ -251,15 +250,17 @@ impl Metrics {
 
     /// The text exposition format, version 0.0.4.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
-        if let Ok(runtime) = Handle::try_current() {
-            self.tasks.set(runtime.metrics().num_alive_tasks() as i64);
-        }
         let mut text = Vec::new();
         let encoder = TextEncoder::new();
         encoder.encode(&self.registry.gather(), &mut text)?;
         // The process metrics keep their conventional names, without our prefix.
         encoder.encode(&prometheus::gather(), &mut text)?;
         Ok(text)
+    }
+
+    /// How many tasks there are.
+    pub fn tasks(&self, count: usize) {
+        self.tasks.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A session has its upstream.

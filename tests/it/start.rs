@@ -5,9 +5,11 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::address;
 use crate::harness::canned::CannedServer;
+use crate::harness::ftp::Ftp;
 use crate::harness::gateway::Gateway;
+use crate::harness::servers::{Kind, Server};
+use crate::harness::{address, bytes};
 
 /// sysexits(3): the configuration is wrong.
 const EX_CONFIG: i32 = 78;
@@ -162,7 +164,7 @@ fn a_second_gateway_at_the_same_address_does_not_start_and_the_first_goes_on() {
     let (code, _, complaint) = with_file("serve", &text.replace("admin.sock", "other.sock"));
     assert_eq!(code, 1, "{complaint}");
     assert!(complaint.contains(&format!("cannot listen on {}", gateway.address)), "{complaint}");
-    crate::harness::ftp::Ftp::connect(gateway.address);
+    Ftp::connect(gateway.address);
 }
 
 #[test]
@@ -185,13 +187,38 @@ fn the_command_line_explains_itself() {
 fn sessions_run_on_as_many_threads_as_are_wanted() {
     let server = CannedServer::script().start();
     let cores = std::thread::available_parallelism().unwrap().get();
-    let workers = |gateway: &Gateway| {
+    // One is everything's, and the others have sessions only.
+    let threads = |gateway: &Gateway| {
         let tasks = fs::read_dir(format!("/proc/{}/task", gateway.process.id())).unwrap().flatten();
-        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
-        tasks.filter_map(name).filter(|name| name.starts_with("tokio-rt-worker")).count()
+        let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        let names: Vec<String> = names.collect();
+        let count = |name: &str| names.iter().filter(|it| it.starts_with(name)).count();
+        (count("tokio-rt-worker"), count("sessions-"))
     };
     let gateway = Gateway::to_address(server.address).start();
-    assert_eq!(workers(&gateway), cores.div_ceil(2));
+    assert_eq!(threads(&gateway), (1, cores - 1));
     let gateway = Gateway::to_address(server.address).set("node", "threads = 3").start();
-    assert_eq!(workers(&gateway), 3);
+    assert_eq!(threads(&gateway), (1, 2));
+}
+
+#[test]
+fn sessions_of_all_threads_share_even_one_passive_port() {
+    let server = Server::start(Kind::Vsftpd);
+    let gateway = Gateway::to(&server).set("node", "threads = 3").passive("8192-8192").start();
+    let clients: Vec<Ftp> = (0..6).map(|_| Ftp::login(gateway.address, &server)).collect();
+    let content = bytes(1, 300_000);
+    std::thread::scope(|scope| {
+        for (number, mut client) in clients.into_iter().enumerate() {
+            let content = &content;
+            scope.spawn(move || {
+                for round in 0..5 {
+                    let name = format!("file-{number}-{round}");
+                    client.upload(&format!("STOR {name}"), content).expect(&[226]);
+                    let (back, reply) = client.download(&format!("RETR {name}"));
+                    reply.expect(&[226]);
+                    assert!(back == *content, "{name}");
+                }
+            });
+        }
+    });
 }

@@ -75,7 +75,12 @@ impl Authority {
         Self { ip, table, resting: VecDeque::new(), rests: Arc::default(), newer: None }
     }
 
-    pub(super) fn reserve(&mut self, client: IpAddr, own: Own) -> (Id, Answer) {
+    pub(super) fn reserve(
+        &mut self,
+        client: IpAddr,
+        own: Own,
+        prefers: impl Fn(u16) -> bool,
+    ) -> (Id, Answer) {
         let id = self.table.new_id();
         if let Some(newer) = &mut self.newer {
             if newer.outbox.send(Note::Reserve { pool: self.ip, client, id }, None) {
@@ -83,7 +88,7 @@ impl Authority {
             }
             return (id, Answer::Asked);
         }
-        match self.table.place(client, id, Claim::Own(own)) {
+        match self.table.place(client, id, Claim::Own(own), prefers) {
             Asked::Granted(port) => (id, Answer::Granted(port)),
             Asked::Queued => (id, Answer::Queued),
         }
@@ -149,7 +154,7 @@ impl Authority {
             match note {
                 Note::Reserve { client, id, .. } => {
                     let Some(own) = newer.claims.remove(&id) else { continue };
-                    let asked = self.table.place(client, id, Claim::Own(own));
+                    let asked = self.table.place(client, id, Claim::Own(own), |_| true);
                     if let Asked::Granted(port) = asked
                         && let Some(claim) = self.table.claim(client, id)
                     {

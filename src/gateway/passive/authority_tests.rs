@@ -35,7 +35,8 @@ impl Process {
     fn new(ip: IpAddr, inherited: &mut Inherited) -> Self {
         let none = Balancers::new(&ProxyProtocol { trusted: Vec::new(), timeout: LONG });
         let metrics = Metrics::new().unwrap();
-        let pool = PassivePool::bind(ip, 8192..=8192, none, inherited, metrics).unwrap();
+        let pool =
+            PassivePool::bind(ip, 8192..=8192, none, inherited, metrics, Threads::here()).unwrap();
         Self { ip, pool, shut: CancellationToken::new(), tasks: TaskTracker::new() }
     }
 

@@ -34,6 +34,7 @@ use tracing::{debug, info, warn};
 
 use super::data_socket;
 use super::proxy_header::{Balancers, NoHeader};
+use super::threads::Threads;
 use crate::gateway::inherited::Inherited;
 use crate::lock::lock;
 use crate::observe::metrics::Metrics;
@@ -102,6 +103,7 @@ struct Shared {
     authority: Mutex<Authority>,
     balancers: Balancers,
     metrics: Metrics,
+    threads: Threads,
 }
 
 /// How long to wait for what.
@@ -132,10 +134,13 @@ impl PassivePool {
         balancers: Balancers,
         inherited: &mut Inherited,
         metrics: Metrics,
+        threads: Threads,
     ) -> Result<Self, BindError> {
         let table = Table::new(ports.clone()).ok_or(BindError::NoPorts)?;
         let mut listeners = Vec::new();
         for port in ports {
+            let thread = threads.of_port(port);
+            let _within = thread.enter();
             let listener = match inherited.take(SocketAddr::new(ip, port)) {
                 Some(listener) => data_socket::adopt_listener(listener, BACKLOG),
                 None => data_socket::listen(ip, port, BACKLOG),
@@ -148,6 +153,7 @@ impl PassivePool {
             authority: Mutex::new(Authority::new(ip, table)),
             balancers,
             metrics,
+            threads,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -167,10 +173,11 @@ impl PassivePool {
             let (port, listener) = (*port, Arc::clone(listener));
             let (pool, asking) = (self.clone(), asking.clone());
             let (shut, closed) = (shut.clone(), closed.clone());
-            accepting.spawn(async move {
+            let accept = async move {
                 let accept = pool.accept(port, &listener, &asking, &closed);
                 shut.run_until_cancelled(accept).await;
-            });
+            };
+            accepting.spawn_on(accept, &self.shared.threads.of_port(port));
         }
     }
 
@@ -195,7 +202,8 @@ impl PassivePool {
         let (port_sender, port_receiver) = oneshot::channel();
         let (stream_sender, stream) = oneshot::channel();
         let own = Own { port: Some(port_sender), stream: stream_sender };
-        let (id, answer) = self.authority().reserve(client, own);
+        let is_own = |port| self.shared.threads.is_own(port);
+        let (id, answer) = self.authority().reserve(client, own, is_own);
         // From here on the ticket gives back whatever there is, whenever this is dropped.
         let ticket = Ticket { pool: self.clone(), client, id };
         if matches!(answer, Answer::Queued) {

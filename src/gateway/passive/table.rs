@@ -73,7 +73,7 @@ impl<C> Table<C> {
     /// Reserves a port for a client, or queues the reservation behind those that wait already.
     pub(super) fn reserve(&mut self, client: IpAddr, claim: C) -> (Id, Asked) {
         let id = self.new_id();
-        let asked = self.place(client, id, claim);
+        let asked = self.place(client, id, claim, |_| true);
         (id, asked)
     }
 
@@ -84,12 +84,19 @@ impl<C> Table<C> {
         id
     }
 
-    /// The same as [`Self::reserve`] with a number from [`Self::new_id`].
-    pub(super) fn place(&mut self, client: IpAddr, id: Id, claim: C) -> Asked {
+    /// The same as [`Self::reserve`] with a number from [`Self::new_id`], and with a port that the
+    /// reservation `prefers` if there is a free one.
+    pub(super) fn place(
+        &mut self,
+        client: IpAddr,
+        id: Id,
+        claim: C,
+        prefers: impl Fn(u16) -> bool,
+    ) -> Asked {
         let start = self.turn(client).map_or(0, |turn| *turn);
         let ports = (self.first, self.count);
         let entry = self.clients.entry(client).or_insert_with(|| Client::new(start));
-        match entry.free(ports) {
+        match entry.free(ports, prefers) {
             Some(port) => {
                 entry.taken.insert(port, (id, Some(claim)));
                 Asked::Granted(port)
@@ -243,14 +250,19 @@ impl<C> Client<C> {
         }
     }
 
-    /// The free port that was used longest ago. One never used comes before all others.
-    fn free(&mut self, (first, count): (u16, u16)) -> Option<u16> {
-        if self.used == count {
-            return self.freed.pop_front();
+    /// Of the free ports that are preferred, or else of all, the one that was used longest ago. One
+    /// never used comes before all others.
+    fn free(&mut self, (first, count): (u16, u16), prefers: impl Fn(u16) -> bool) -> Option<u16> {
+        while self.used < count {
+            let port = first + self.index(self.used, count);
+            self.used += 1;
+            if prefers(port) {
+                return Some(port);
+            }
+            self.freed.push_front(port);
         }
-        let port = first + self.index(self.used, count);
-        self.used += 1;
-        Some(port)
+        let preferred = self.freed.iter().position(|port| prefers(*port));
+        self.freed.remove(preferred.unwrap_or(0))
     }
 
     /// Index of the port that comes next, when none is taken.

@@ -55,7 +55,14 @@ impl Served {
 
 fn bind(ip: IpAddr, metrics: Metrics) -> Result<PassivePool, BindError> {
     let none = ProxyProtocol { trusted: Vec::new(), timeout: LONG };
-    PassivePool::bind(ip, 8192..=8200, Balancers::new(&none), &mut Inherited::default(), metrics)
+    PassivePool::bind(
+        ip,
+        8192..=8200,
+        Balancers::new(&none),
+        &mut Inherited::default(),
+        metrics,
+        Threads::here(),
+    )
 }
 
 fn client(n: u16) -> IpAddr {

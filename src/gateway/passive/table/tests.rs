@@ -50,6 +50,41 @@ fn a_range_of_one_port_works_and_an_empty_one_is_refused() {
 }
 
 #[test]
+fn a_preferred_port_comes_first_and_any_other_before_a_wait() {
+    let mut table = nine();
+    let mut place = |parity: u16| {
+        let id = table.new_id();
+        match table.place(A, id, (), |port| port % 2 == parity) {
+            Asked::Granted(port) => Some(port),
+            Asked::Queued => None,
+        }
+    };
+    let granted = [1, 1, 0, 1, 1].map(|parity| place(parity).unwrap());
+    let odd = granted.iter().filter(|port| *port % 2 == 1).count();
+    assert_eq!((granted.len(), odd), (5, 4), "{granted:?}");
+    // There are four odd ones.
+    let others = [1, 1, 1, 1].map(|parity| place(parity).unwrap());
+    let all: HashSet<u16> = granted.into_iter().chain(others).collect();
+    assert_eq!(all, (8192..=8200).collect());
+    assert_eq!(place(1), None);
+}
+
+#[test]
+fn of_the_preferred_ports_too_the_one_used_longest_ago_comes_first() {
+    let mut table = nine();
+    let mut order = Vec::new();
+    for _ in 0..20 {
+        let id = table.new_id();
+        let Asked::Granted(port) = table.place(A, id, (), |port| port % 2 == 0) else { panic!() };
+        assert!(table.arrive(A, port, nobody).is_some());
+        order.push(port);
+    }
+    assert!(order.iter().all(|port| port % 2 == 0), "{order:?}");
+    assert_eq!(order[..5].iter().collect::<HashSet<_>>().len(), 5);
+    assert_eq!(order[..15], order[5..]);
+}
+
+#[test]
 fn the_whole_range_is_used_before_a_port_comes_again() {
     for at_once in 1..=9 {
         let mut table = nine();
