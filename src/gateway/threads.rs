@@ -100,6 +100,11 @@ impl Threads {
         self.all.len() == 1 || is_here(&self.of_port(port))
     }
 
+    /// Has a connection that came to a passive port watched where the caller runs.
+    pub(super) fn take_from_port(&self, port: u16, stream: TcpStream) -> io::Result<TcpStream> {
+        if self.is_own(port) { Ok(stream) } else { TcpStream::from_std(stream.into_std()?) }
+    }
+
     /// Resolves when each of them has had a turn, so it does not hang.
     pub async fn turn(&self) {
         for thread in self.all.iter() {

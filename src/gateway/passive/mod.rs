@@ -327,7 +327,9 @@ impl Reservation {
         let Some(stream) = &mut self.stream else { return Err(Expired) };
         let result = timeout_at(self.expires, stream).await;
         self.stream = None;
-        result.ok().and_then(Result::ok).ok_or(Expired)
+        let Ok(Ok(stream)) = result else { return Err(Expired) };
+        let threads = &self.ticket.pool.shared.threads;
+        threads.take_from_port(self.port, stream).map_err(|_| Expired)
     }
 }
 
