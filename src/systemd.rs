@@ -10,8 +10,6 @@ use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
-use crate::gateway::Threads;
-
 /// Variables of its environment that are about one process only, and not about its children.
 pub const OWN_VARIABLES: [&str; 4] = ["LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_PID"];
 
@@ -55,14 +53,15 @@ pub fn stopping() {
     ]);
 }
 
-/// Tells again and again that all `threads` turn, as often as systemd wants to hear it, for ever.
-pub async fn keep_watchdog(threads: Threads) {
+/// Tells again and again that this process does not hang, as often as systemd wants to hear it, for ever;
+/// each time when it has had its `turn`.
+pub async fn keep_watchdog<F: Future<Output = ()>>(turn: impl Fn() -> F) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let mut due = interval((limit / 2).max(Duration::from_millis(1)));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         due.tick().await;
-        threads.turn().await;
+        turn().await;
         tell(&[NotifyState::Watchdog]);
     }
 }

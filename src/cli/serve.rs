@@ -258,7 +258,8 @@ impl Node {
             info!(node = self.name, "listening: {address}");
         }
         systemd::ready(version);
-        let watchdog = systemd::keep_watchdog(gateway.threads());
+        let threads = gateway.threads();
+        let watchdog = systemd::keep_watchdog(move || threads.clone().turn());
         tokio::spawn(public.clone().run_until_cancelled_owned(watchdog));
         let stopped = CancellationToken::new();
         let leave = async {

@@ -13,7 +13,7 @@ use super::admission::Admission;
 
 /// How often sessions are counted.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Fewer sessions that have ended are not worth it: 64 leave some 350 KiB.
+/// Fewer sessions that have ended are not worth it: 64 leave some 330 KiB.
 const WORTH_IT: usize = 64;
 
 /// How many sessions there have been.

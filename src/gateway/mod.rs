@@ -22,6 +22,7 @@
 //! | `reload` | a changed configuration, taken up while sessions run |
 //! | `session` | the driver of one session |
 //! | `settings` | what of the configuration may change while sessions run |
+//! | `threads` | the threads that sessions run on, each on one |
 //! | `timer` | which time-out a session is under |
 //! | `transfer` | a session's data connections, stage by stage |
 

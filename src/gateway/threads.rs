@@ -106,7 +106,7 @@ impl Threads {
     }
 
     /// Resolves when each of them has had a turn, so it does not hang.
-    pub async fn turn(&self) {
+    pub async fn turn(self) {
         for thread in self.all.iter() {
             // Fails only if it ends.
             let _ = thread.runtime.spawn(async {}).await;
@@ -241,7 +241,7 @@ mod tests {
         inside.await.unwrap();
         assert!(threads.tasks() >= 1);
         let other = threads.clone();
-        let turn = tokio::spawn(async move { other.turn().await });
+        let turn = tokio::spawn(other.turn());
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
