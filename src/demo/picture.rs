@@ -122,8 +122,8 @@ impl RunningGateway {
         };
         let mut inherited = Inherited::default();
         let threads = Threads::here();
-        let gateway = Gateway::bind(&config, &mut inherited, metrics.clone(), audit_log, threads)
-            .map_err(|error| {
+        let gateway = Gateway::bind(&config, &mut inherited, metrics.clone(), audit_log, threads);
+        let gateway = gateway.map_err(|error| {
             anyhow!("cannot start {name}: {error}; try --port or --passive-ports")
         })?;
         let control = *gateway.addresses().first().context("a gateway without an address")?;
