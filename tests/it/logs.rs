@@ -94,14 +94,20 @@ fn a_line_of_json_has_the_session_in_its_span() {
 
 #[test]
 fn a_log_of_warnings_only_says_whose_they_are() {
-    let server = CannedServer::script().start();
-    let gateway = Gateway::to_address(server.address)
-        .set("log", "level = \"warn,ftpgate::cli=info\"")
-        .start();
-    server.stop();
-    let client = Ftp::knock(gateway.address);
-    let whose = format!("session{{id=1 client={}}}: ", client.stream().local_addr().unwrap());
-    gateway.logs(&whose);
+    for format in ["text", "json"] {
+        let server = CannedServer::script().start();
+        let gateway = Gateway::to_address(server.address)
+            .set("log", "level = \"warn,ftpgate::cli=info\"")
+            .set("log", &format!("format = \"{format}\""))
+            .start();
+        server.stop();
+        let client = Ftp::knock(gateway.address);
+        let address = client.stream().local_addr().unwrap();
+        gateway.logs(&match format {
+            "text" => format!("session{{id=1 client={address}}}: "),
+            _ => format!("\"span\":{{\"client\":\"{address}\",\"id\":1,"),
+        });
+    }
 }
 
 #[test]

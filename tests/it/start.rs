@@ -199,6 +199,10 @@ fn sessions_run_on_as_many_threads_as_are_wanted() {
     assert_eq!(threads(&gateway), (1, cores - 1));
     let gateway = Gateway::to_address(server.address).set("node", "threads = 3").start();
     assert_eq!(threads(&gateway), (1, 2));
+    // Tasks of all of them count: those of the first would be a third.
+    let before = gateway.metric("ftpgate_tasks");
+    let _clients: Vec<Ftp> = (0..30).map(|_| Ftp::connect(gateway.address)).collect();
+    assert!(gateway.metric("ftpgate_tasks") >= before + 25.0);
 }
 
 #[test]
@@ -221,4 +225,15 @@ fn sessions_of_all_threads_share_even_one_passive_port() {
             });
         }
     });
+    // No thread was spared: one without sessions would have waited a few times at most.
+    let tasks = fs::read_dir(format!("/proc/{}/task", gateway.process.id())).unwrap().flatten();
+    let mut waits = Vec::new();
+    for task in tasks {
+        let status = fs::read_to_string(task.path().join("status")).unwrap();
+        let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key));
+        if value("Name:\t").unwrap().starts_with("sessions-") {
+            waits.push(value("voluntary_ctxt_switches:\t").unwrap().parse::<u64>().unwrap());
+        }
+    }
+    assert!(waits.len() == 2 && waits.iter().all(|waits| *waits > 50), "{waits:?}");
 }
