@@ -94,7 +94,7 @@ pub(super) fn serve(path: &Path, version: &'static str) -> ExitCode {
 
 /// What everything runs on but the sessions of other threads.
 fn runtime() -> io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(1).enable_all().build()
+    Builder::new_current_thread().enable_all().build()
 }
 
 /// As many threads for sessions as are told, or as there are cores.

@@ -7,14 +7,15 @@ use std::net::Shutdown;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tracing::debug;
 use zeroize::Zeroizing;
 
+use crate::outbound;
 use crate::tls::Tls;
 
 /// The kernel counts these times in seconds.
@@ -61,11 +62,15 @@ pub(super) enum Read {
 }
 
 impl Control {
-    /// A client's. It has TCP_NODELAY and keepalive from its listener. Options that the kernel refuses
-    /// are left as they are, here and below: the session works without them.
-    pub(super) fn client(stream: TcpStream) -> Self {
+    /// Has a listener's connections be what a session needs, beside TCP_NODELAY and keepalive. Options
+    /// that the kernel refuses are left as they are, here and below: the session works without them.
+    pub(super) fn prepare(listener: &TcpListener) {
         // The DM of a telnet synch is urgent data; kept in line it cannot swallow an ABOR.
-        let _ = SockRef::from(&stream).set_out_of_band_inline(true);
+        let _ = SockRef::from(listener).set_out_of_band_inline(true);
+    }
+
+    /// A client's, from a listener that was prepared.
+    pub(super) fn client(stream: TcpStream) -> Self {
         Self { stream, hears_urgent: true, unsent: Vec::new(), broken: false, tls: None }
     }
 
@@ -128,25 +133,35 @@ impl Control {
 
     /// Sends now or keeps it for [`Control::news`]. An error shows at the next read, as [`Read::Lost`].
     pub(super) fn send(&mut self, bytes: &[u8]) {
+        self.send_sealed(bytes, SendFlags::empty());
+    }
+
+    /// The same for last words: the kernel may wait for the FIN of [`Control::part`] and send both in one
+    /// packet.
+    pub(super) fn send_last(&mut self, bytes: &[u8]) {
+        self.send_sealed(bytes, SendFlags::MORE);
+    }
+
+    fn send_sealed(&mut self, bytes: &[u8], flags: SendFlags) {
         match &mut self.tls {
             Some(tls) => {
                 let mut sealed = Vec::new();
                 tls.seal(bytes, &mut sealed);
-                self.transmit(&sealed);
+                self.transmit(&sealed, flags);
             }
-            None => self.transmit(bytes),
+            None => self.transmit(bytes, flags),
         }
     }
 
-    fn transmit(&mut self, bytes: &[u8]) {
-        let sent = if self.unsent.is_empty() { self.send_now(bytes) } else { 0 };
+    fn transmit(&mut self, bytes: &[u8], flags: SendFlags) {
+        let sent = if self.unsent.is_empty() { self.send_now(bytes, flags) } else { 0 };
         self.unsent.extend_from_slice(bytes.get(sent..).unwrap_or_default());
     }
 
     /// Sends what was kept.
     fn flush(&mut self) {
         let mut unsent = std::mem::take(&mut self.unsent);
-        let sent = self.send_now(&unsent);
+        let sent = self.send_now(&unsent, SendFlags::empty());
         if sent < unsent.len() {
             unsent.drain(..sent);
             self.unsent = unsent;
@@ -155,10 +170,13 @@ impl Control {
 
     /// Sends what the socket takes and says how much that is. A broken connection takes
     /// everything: there is nobody left.
-    fn send_now(&mut self, bytes: &[u8]) -> usize {
+    fn send_now(&mut self, bytes: &[u8], flags: SendFlags) -> usize {
         let mut sent = 0;
         while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
-            match self.stream.try_write(rest) {
+            let flags = flags | SendFlags::NOSIGNAL;
+            let result =
+                self.stream.try_io(Interest::WRITABLE, || Ok(send(&self.stream, rest, flags)?));
+            match result {
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return sent,
                 Err(_) => {
@@ -176,7 +194,7 @@ impl Control {
         if let Some(tls) = &mut self.tls {
             let mut farewell = Vec::new();
             tls.close(&mut farewell);
-            self.transmit(&farewell);
+            self.transmit(&farewell, SendFlags::MORE);
         }
         let _ = timeout(limit, async {
             while !self.is_flushed() && self.stream.writable().await.is_ok() {
@@ -197,19 +215,17 @@ impl Control {
     fn poll_read(&mut self, context: &mut Context<'_>, take: impl FnOnce(&[u8])) -> Poll<Read> {
         // An error shows when it is read.
         let _ = ready!(self.stream.poll_read_ready(context));
-        let (mut bytes, mut short) = ([MaybeUninit::uninit(); CHUNK], None);
-        let (stream, room, kept) = (&self.stream, &mut bytes, &mut short);
-        let hears_urgent = self.hears_urgent;
-        let result = stream.try_io(Interest::READABLE, move || {
-            let ((read, rest), _) = recv(stream, &mut room[..], RecvFlags::DONTWAIT)?;
-            if hears_urgent || read.is_empty() || rest.is_empty() {
-                return Ok(read);
+        let mut bytes = [MaybeUninit::uninit(); CHUNK];
+        let result = match self.hears_urgent {
+            true => {
+                let (stream, room) = (&self.stream, &mut bytes);
+                stream.try_io(Interest::READABLE, move || {
+                    Ok(recv(stream, &mut room[..], RecvFlags::DONTWAIT)?.0.0)
+                })
             }
-            // There was no more, so the runtime need not have us ask again; an end it tells anew.
-            *kept = Some(read);
-            Err(io::ErrorKind::WouldBlock.into())
-        });
-        match short.map_or(result, Ok) {
+            false => outbound::read(&self.stream, &mut bytes),
+        };
+        match result {
             // What the runtime remembered was old.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.poll_read(context, take)
@@ -258,7 +274,7 @@ impl Control {
         let opened = tls.open(sealed, &mut plain);
         let (mut answer, ended) = (Vec::new(), tls.peer_closed());
         tls.output(&mut answer);
-        self.transmit(&answer);
+        self.transmit(&answer, SendFlags::empty());
         match opened {
             Err(error) => {
                 debug!(%error, "TLS");
@@ -286,6 +302,7 @@ mod tests {
     /// Both ends of a connection: the peer's, and ours.
     async fn pair() -> (std::net::TcpStream, TcpStream) {
         let listener = data_socket::bind((Ipv4Addr::LOCALHOST, 0).into(), 1, None).unwrap();
+        Control::prepare(&listener);
         let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         (peer, listener.accept().await.unwrap().0)
     }
@@ -322,6 +339,27 @@ mod tests {
         drop(peer);
         assert_eq!(read(&mut control, 9).await, b"421 Off\r\n");
         assert_eq!(control.news(true, |_| ()).await, News::Read(Read::End));
+    }
+
+    #[tokio::test]
+    async fn last_words_wait_for_the_end_behind_them() {
+        let mut waited = false;
+        // The kernel waits for 200 ms at the most, which a busy machine may take from a try.
+        for _ in 0..9 {
+            let (mut peer, ours) = pair().await;
+            let mut control = Control::client(ours);
+            control.send_last(b"221 Bye\r\n");
+            peer.set_nonblocking(true).unwrap();
+            waited |= peer.peek(&mut [0]).is_err();
+            peer.set_nonblocking(false).unwrap();
+            let reads = std::thread::spawn(move || {
+                let mut all = String::new();
+                io::Read::read_to_string(&mut peer, &mut all).map(|_| all)
+            });
+            control.part(Duration::from_secs(60)).await;
+            assert_eq!(reads.join().unwrap().unwrap(), "221 Bye\r\n");
+        }
+        assert!(waited);
     }
 
     #[tokio::test]

@@ -5,18 +5,30 @@ use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
+use super::registry::Sessions;
+
 /// The switch; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Intake {
+    sessions: Sessions,
     /// Cancelled while this node drains. Taking clients again makes a new one: sessions that were
     /// asked to end when idle still do.
     drain: Arc<Mutex<CancellationToken>>,
 }
 
 impl Intake {
+    pub(super) fn new(sessions: Sessions) -> Self {
+        Self { sessions, drain: Arc::default() }
+    }
+
     /// New clients get 421 from now on, and sessions end when they are idle for `drain.idle`.
     pub fn refuse(&self) {
-        self.drain_token().cancel();
+        let drain = self.drain_token();
+        if !drain.is_cancelled() {
+            // First, so that a session that is not in the list yet hears of it.
+            drain.cancel();
+            self.sessions.drain();
+        }
     }
 
     /// New clients are taken again.

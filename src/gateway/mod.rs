@@ -11,6 +11,7 @@
 //! | `inherited` | listening sockets that are there already |
 //! | `intake` | whether new clients are taken |
 //! | `memory` | goes back to the system when many sessions have ended |
+//! | `orders` | what is wanted of a session from outside |
 //! | `pace` | how fast commands are taken |
 //! | `pair` | both data connections of a transfer |
 //! | `passive` | the shared passive port pool |
@@ -35,6 +36,7 @@ mod doors;
 mod inherited;
 mod intake;
 mod memory;
+mod orders;
 mod pace;
 mod pair;
 mod passive;
@@ -75,6 +77,7 @@ use crate::upstream::{EndpointStatus, Upstream, UpstreamError};
 use crate::verify::Verifier;
 pub use access::{Access, Ban, Block, BlockError, CarriedBlock, StateError, Target};
 use admission::Admission;
+use control::Control;
 pub use doors::Doors;
 pub use inherited::Inherited;
 pub use intake::Intake;
@@ -134,8 +137,6 @@ struct Shared {
     preparing: AtomicBool,
     serving: AtomicBool,
     intake: Intake,
-    /// Cancelled when all sessions shall end.
-    stop: CancellationToken,
     threads: Threads,
 }
 
@@ -208,6 +209,7 @@ impl Gateway {
                 None => data_socket::bind(address, BACKLOG, None),
             };
             let socket = socket.map_err(|source| BindError::Listener { address, source })?;
+            Control::prepare(&socket);
             let pool = match pools.get(&address.ip()) {
                 Some(pool) => pool.clone(),
                 None => {
@@ -232,6 +234,7 @@ impl Gateway {
         let upstream = Upstream::new(config, addresses, metrics.clone())?;
         metrics.sessions_limit(config.limits.sessions);
         let access = Access::new(config, metrics.clone())?;
+        let sessions = Sessions::default();
         let shared = Arc::new(Shared {
             tls: config.tls.as_ref().map(Acceptor::load).transpose()?,
             settings: RwLock::new(Arc::new(Settings::new(config, &access))),
@@ -240,7 +243,8 @@ impl Gateway {
             balancers: Balancers::new(&config.proxy_protocol),
             access,
             admission: Admission::new(&config.limits),
-            sessions: Sessions::default(),
+            intake: Intake::new(sessions.clone()),
+            sessions,
             pipes: Arc::default(),
             verifier: config.verify.as_ref().map(|it| Verifier::new(it, metrics.clone())),
             metrics,
@@ -248,8 +252,6 @@ impl Gateway {
             next_session: AtomicU64::new(1),
             preparing: AtomicBool::new(false),
             serving: AtomicBool::new(false),
-            intake: Intake::default(),
-            stop: CancellationToken::new(),
             threads,
         });
         let doors = Doors::new(Arc::clone(&shared), listeners, Pools::new(pools));
@@ -361,7 +363,7 @@ impl Gateway {
                 sessions = sessions.len(),
                 "the drain's deadline has passed; ending what is left"
             );
-            self.shared.stop.cancel();
+            self.shared.sessions.stop();
             if timeout(LAST_WORDS, sessions.wait()).await.is_err() {
                 error!(sessions = sessions.len(), "sessions did not end");
             }

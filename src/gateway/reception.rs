@@ -135,7 +135,7 @@ async fn receive(
 
 /// Says why there will be no session.
 async fn turn_away(mut control: Control, why: &[u8]) {
-    control.send(why);
+    control.send_last(why);
     control.part(REFUSAL_TIMEOUT).await;
 }
 
@@ -173,10 +173,9 @@ struct Refused {
 impl Admitted {
     /// Serves it to the end.
     async fn serve(mut self: Box<Self>) {
-        // Tokens of its own: each event polls them, and the shared ones' locks would be all
-        // sessions'.
-        let (drain, stop) = (self.drain.child_token(), self.shared.stop.child_token());
-        let run = AssertUnwindSafe(self.session.run(&drain, &stop)).catch_unwind();
+        // Who asked before it was in the list has not reached it.
+        let draining = self.drain.is_cancelled();
+        let run = AssertUnwindSafe(self.session.run(draining)).catch_unwind();
         // A panic has been told where it happened; it is this session's end and nobody else's.
         let end = run.await.unwrap_or(SessionEnd::Panicked);
         self.shared.metrics.session_ended(end);

@@ -8,14 +8,15 @@
 //! There are never more entries than `limits.sessions`, and an idle one takes some 300 bytes.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use serde::Serialize;
-use tokio::sync::Notify;
 
 use super::access::Target;
+use super::orders::{Order, Orders};
 use super::relay::Progress;
 use crate::ftp::Direction;
 use crate::ftp::dialogue::{Dialogue, InFlight};
@@ -28,7 +29,14 @@ const USER: usize = 256;
 /// The list; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Sessions {
-    by_id: Arc<Mutex<HashMap<u64, Arc<Entry>>>>,
+    list: Arc<Mutex<List>>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    by_id: HashMap<u64, Arc<Entry>>,
+    /// Whoever comes is to end at once.
+    stopped: bool,
 }
 
 /// What is known of one session. The names of the fields are those of the admin API.
@@ -113,7 +121,7 @@ struct Entry {
     /// The listener, as the configuration has it.
     at: SocketAddr,
     since: SystemTime,
-    kill: Notify,
+    orders: Orders,
     news: Mutex<News>,
 }
 
@@ -151,14 +159,14 @@ impl Sessions {
     /// all at the same.
     pub fn list(&self) -> Vec<SessionStatus> {
         // Only the handles are taken under the lock that sessions need to come and go.
-        let mut entries: Vec<_> = self.lock().values().cloned().collect();
+        let mut entries = self.all();
         entries.sort_unstable_by_key(|entry| entry.id);
         entries.iter().map(|entry| entry.status()).collect()
     }
 
     /// How many there are, and how many transfers run.
     pub fn count(&self) -> (usize, usize) {
-        let entries: Vec<_> = self.lock().values().cloned().collect();
+        let entries = self.all();
         let transfers = entries.iter().filter(|entry| lock(&entry.news).transfer.is_some());
         (entries.len(), transfers.count())
     }
@@ -166,7 +174,7 @@ impl Sessions {
     /// Up to `limit` of them, those with a transfer before those without, and otherwise as in
     /// [`Sessions::list`]: what somebody looks at every second, however many there are.
     pub fn busiest(&self, limit: usize) -> Vec<SessionStatus> {
-        let mut entries: Vec<_> = self.lock().values().cloned().collect();
+        let mut entries = self.all();
         entries.sort_by_cached_key(|entry| (lock(&entry.news).transfer.is_none(), entry.id));
         entries.truncate(limit);
         entries.iter().map(|entry| entry.status()).collect()
@@ -174,7 +182,7 @@ impl Sessions {
 
     /// Bytes that running transfers have moved so far.
     pub fn moving(&self) -> Moved {
-        let entries: Vec<_> = self.lock().values().cloned().collect();
+        let entries = self.all();
         let mut moved = Moved::default();
         for entry in entries {
             if let Some(current) = &lock(&entry.news).transfer {
@@ -191,32 +199,47 @@ impl Sessions {
 
     /// Whether it is in the list.
     pub fn contains(&self, id: u64) -> bool {
-        self.lock().contains_key(&id)
+        self.lock().by_id.contains_key(&id)
     }
 
     /// Asks a session to end: its transfer is reset, its client is told 421. False if there is no
     /// such session.
     pub fn kill(&self, id: u64) -> bool {
-        let entry = self.lock().get(&id).cloned();
+        let entry = self.lock().by_id.get(&id).cloned();
         if let Some(entry) = &entry {
-            entry.kill.notify_one();
+            entry.orders.give(Order::Kill);
         }
         entry.is_some()
     }
 
     /// The same for all that are meant by what an operator keeps out; gives their numbers.
     pub fn kill_all(&self, target: &Target) -> Vec<u64> {
-        let entries: Vec<_> = self.lock().values().cloned().collect();
+        let entries = self.all();
         let meant = entries.iter().filter(|entry| match target {
             Target::Client(network) => network.contains(&entry.client.ip().to_canonical()),
             Target::Listener(listener) => *listener == entry.at,
             Target::User(_) => target.is_user(&lock(&entry.news).user),
         });
         let kill = |entry: &Arc<Entry>| {
-            entry.kill.notify_one();
+            entry.orders.give(Order::Kill);
             entry.id
         };
         meant.map(kill).collect()
+    }
+
+    /// Asks all that there are now to end when they are idle.
+    pub(super) fn drain(&self) {
+        for entry in self.all() {
+            entry.orders.give(Order::Drain);
+        }
+    }
+
+    /// Asks all to end now, those included that are yet to come.
+    pub(super) fn stop(&self) {
+        self.lock().stopped = true;
+        for entry in self.all() {
+            entry.orders.give(Order::Stop);
+        }
     }
 
     /// Takes a session into the list.
@@ -244,15 +267,23 @@ impl Sessions {
             listener,
             at,
             since: SystemTime::now(),
-            kill: Notify::new(),
+            orders: Orders::default(),
             news: Mutex::new(news),
         });
-        self.lock().insert(id, Arc::clone(&entry));
+        let mut list = self.lock();
+        if list.stopped {
+            entry.orders.give(Order::Stop);
+        }
+        list.by_id.insert(id, Arc::clone(&entry));
         Listed { sessions: self.clone(), entry }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
-        lock(&self.by_id)
+    fn all(&self) -> Vec<Arc<Entry>> {
+        self.lock().by_id.values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, List> {
+        lock(&self.list)
     }
 }
 
@@ -261,7 +292,7 @@ impl Sessions {
 impl Listed {
     /// Takes it off the list before it is dropped.
     pub(super) fn leave(&self) {
-        self.sessions.lock().remove(&self.entry.id);
+        self.sessions.lock().by_id.remove(&self.entry.id);
     }
 
     /// Says where the session stands now; `commanded` if a command has come since.
@@ -317,10 +348,10 @@ impl Listed {
         news.state = SessionState::Command;
     }
 
-    /// Resolves when an operator wants the session to end.
-    pub(super) fn killed(&self) -> impl Future<Output = ()> + use<> {
+    /// What is wanted of the session from outside.
+    pub(super) fn orders(&self) -> impl Future<Output = Order> + use<> {
         let entry = Arc::clone(&self.entry);
-        async move { entry.kill.notified().await }
+        poll_fn(move |context| entry.orders.poll_next(context))
     }
 }
 
@@ -365,6 +396,8 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::ftp::command::Verb;
 
@@ -437,17 +470,20 @@ mod tests {
         assert_eq!(sessions.moving(), Moved::default());
     }
 
-    #[tokio::test]
-    async fn a_session_that_is_killed_before_it_looks_is_killed_all_the_same() {
+    #[test]
+    fn orders_reach_whom_they_are_for() {
         let sessions = Sessions::default();
+        let next = |session: &Listed| session.orders().now_or_never();
         let (one, other) = (enter(&sessions, 1), enter(&sessions, 2));
         assert!(sessions.kill(1) && sessions.kill(1));
-        one.killed().await;
-        tokio::select! {
-            biased;
-            () = other.killed() => panic!("nobody asked for that"),
-            () = std::future::ready(()) => {}
-        }
+        assert_eq!((next(&one), next(&one), next(&other)), (Some(Order::Kill), None, None));
+        sessions.drain();
+        let third = enter(&sessions, 3);
+        let drain = Some(Order::Drain);
+        assert_eq!((next(&one), next(&other), next(&third)), (drain, drain, None));
+        sessions.stop();
+        let late = enter(&sessions, 4);
+        assert!([one, other, third, late].iter().all(|it| next(it) == Some(Order::Stop)));
     }
 
     #[test]

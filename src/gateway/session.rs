@@ -9,18 +9,18 @@ mod upstream;
 
 use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use self::upstream::{local_ip, upstream_of};
 use super::access::{Seat, TransferPlace};
 use super::control::{Control, News, Read};
+use super::orders::Order;
 use super::pace::Pace;
 use super::proxy_header::Opening;
 use super::registry::Listed;
@@ -139,13 +139,6 @@ enum Event {
     Upstream(Read),
 }
 
-/// What is wanted of a session from outside.
-enum Order {
-    Drain,
-    Kill,
-    Stop,
-}
-
 impl Session {
     /// `tls` is there if the client began with TLS.
     pub(super) fn new(
@@ -221,17 +214,11 @@ impl Session {
         &self.parties
     }
 
-    /// Runs until the session ends. `drain` asks it to end when idle, `stop` to end now.
-    pub(super) async fn run(
-        &mut self,
-        drain: &CancellationToken,
-        stop: &CancellationToken,
-    ) -> SessionEnd {
+    /// Runs until the session ends; if it is `draining`, when it is idle at the latest.
+    pub(super) async fn run(&mut self, mut draining: bool) -> SessionEnd {
         let settings = Arc::clone(&self.settings);
         let mut timer = Timer::new();
-        let mut draining = false;
-        // Awaited through all events: to begin and to give up three waits costs more than an event.
-        let mut order = pin!(ordered(self.listed.killed(), drain, draining, stop));
+        let mut orders = self.listed.orders();
         self.take_replies();
         let end = loop {
             self.perform();
@@ -248,7 +235,7 @@ impl Session {
             timer.run(waiting, spoke, &settings.timeouts, draining.then_some(settings.drain.idle));
             // A client that always has more to read must not keep the thread to itself.
             consume_budget().await;
-            match self.event(order.as_mut(), &mut timer).await {
+            match self.event(&mut orders, &mut timer).await {
                 Event::Client(read) => self.take_read(read),
                 Event::ProxyHeader => self.dialogue.handle_proxy_header(),
                 Event::Flushed => {}
@@ -266,14 +253,9 @@ impl Session {
                     timer.fired();
                     self.dialogue.handle_timeout(waiting);
                 }
-                Event::Order(wanted) => {
-                    match wanted {
-                        Order::Drain => draining = true,
-                        Order::Kill => self.dialogue.handle_kill(),
-                        Order::Stop => self.dialogue.handle_drain(),
-                    }
-                    order.set(ordered(self.listed.killed(), drain, draining, stop));
-                }
+                Event::Order(Order::Drain) => draining = true,
+                Event::Order(Order::Kill) => self.dialogue.handle_kill(),
+                Event::Order(Order::Stop) => self.dialogue.handle_drain(),
             }
         };
         // What is left is a farewell.
@@ -298,7 +280,7 @@ impl Session {
             let outcome = Outcome::GatewayFailed;
             self.audit(TransferEnd { verb, path, outcome, as_sent: false, reply: None });
         }
-        self.client.send(&refusal("This gateway has failed; please connect again."));
+        self.client.send_last(&refusal("This gateway has failed; please connect again."));
         self.client.part(PARTING_TIMEOUT).await;
     }
 
@@ -307,7 +289,7 @@ impl Session {
     /// timer, which a client that never ceases to send could hold up otherwise.
     async fn event(
         &mut self,
-        order: Pin<&mut impl Future<Output = Order>>,
+        orders: &mut (impl Future<Output = Order> + Unpin),
         timer: &mut Timer,
     ) -> Event {
         // Replies of our own need no upstream: a client that reads none of them must wait, or they
@@ -342,7 +324,7 @@ impl Session {
         let upstream = upstream_news(self.upstream.as_mut(), reads_upstream, &mut self.replies);
         tokio::select! {
             biased;
-            order = order => Event::Order(order),
+            order = orders => Event::Order(order),
             () = timer.expired() => Event::Timeout,
             news = client => match news {
                 News::Flushed => Event::Flushed,
@@ -371,6 +353,9 @@ impl Session {
     fn perform(&mut self) {
         while let Some(action) = self.dialogue.poll_action() {
             match action {
+                Action::ToClient(bytes) if self.dialogue.is_closed() => {
+                    self.client.send_last(&bytes);
+                }
                 Action::ToClient(bytes) => self.client.send(&bytes),
                 Action::StartTls(reply) => self.start_tls(&reply),
                 Action::ToUpstream(line) => {
@@ -428,21 +413,6 @@ impl Session {
             }
         }
         self.leave_seats();
-    }
-}
-
-/// Resolves when somebody wants something of the session; that it drains is said once.
-async fn ordered(
-    killed: impl Future<Output = ()>,
-    drain: &CancellationToken,
-    draining: bool,
-    stop: &CancellationToken,
-) -> Order {
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => Order::Stop,
-        () = killed => Order::Kill,
-        () = drain.cancelled(), if !draining => Order::Drain,
     }
 }
 

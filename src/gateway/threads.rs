@@ -12,14 +12,19 @@ use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
+use tokio::time::interval;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// What spreads numbers evenly over all threads, and those of every second or third session, too: 2^64 by
 /// the golden ratio.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// Less than nearly all that sessions wait for, and so long that nobody sees the turns it takes.
+const TICK: Duration = Duration::from_secs(1);
 
 /// The threads of one gateway; clones share them.
 #[derive(Debug, Clone)]
@@ -55,7 +60,7 @@ impl Threads {
         let others = (1..count.get()).map(|number| {
             let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
             let (handle, ended) = (runtime.handle().clone(), ended.clone());
-            let run = move || runtime.block_on(ended.cancelled());
+            let run = move || runtime.block_on(ended.run_until_cancelled(tick()));
             thread::Builder::new().name(format!("sessions-{number}")).spawn(run)?;
             Ok(handle)
         });
@@ -149,6 +154,15 @@ impl Drop for Chosen {
         if let Some(thread) = self.all.get(self.index) {
             thread.sessions.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// Has a timer end at each [`TICK`]. When one is set that would be the next to end, tokio calls the kernel
+/// and has a turn for nothing; so sessions set theirs behind this one.
+async fn tick() {
+    let mut tick = interval(TICK);
+    loop {
+        tick.tick().await;
     }
 }
 

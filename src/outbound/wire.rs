@@ -1,6 +1,7 @@
 //! A control connection before it has a session: commands out, replies in, in plain text or TLS.
 
 use std::io;
+use std::mem::MaybeUninit;
 
 use tokio::net::TcpStream;
 
@@ -60,14 +61,13 @@ impl Wire {
                 return Ok(reply?);
             }
             self.stream.readable().await?;
-            let mut bytes = [0; CHUNK];
-            let count = match self.stream.try_read(&mut bytes) {
-                Ok(0) => return Err(WireError::Closed),
-                Ok(count) => count,
+            let mut bytes = [MaybeUninit::uninit(); CHUNK];
+            let bytes = match super::read(&self.stream, &mut bytes) {
+                Ok([]) => return Err(WireError::Closed),
+                Ok(bytes) => &*bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(error.into()),
             };
-            let bytes = bytes.get(..count).unwrap_or_default();
             match &mut self.tls {
                 None => self.replies.push(bytes),
                 Some(tls) => {

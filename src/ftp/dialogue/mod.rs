@@ -437,6 +437,11 @@ impl Dialogue {
         matches!(self.pending.front(), Some(Pending::Calling(..) | Pending::Transfer(_)))
     }
 
+    /// Whether the session has ended: behind what is still to be performed there is [`Action::Close`].
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Whether the client's control connection has ended.
     pub fn client_closed(&self) -> bool {
         self.client_closed

@@ -76,8 +76,8 @@ impl Session {
     /// Hands lines to the dialogue while it wants them and the client keeps its pace. During a
     /// transfer the pace does not count: an ABOR must not wait.
     pub(super) fn take_lines(&mut self) {
+        let now = Instant::now();
         loop {
-            let now = Instant::now();
             self.stalled = if !self.dialogue.wants_line() {
                 Stalled::Queue
             } else if self.dialogue.in_transfer() {
