@@ -7,6 +7,7 @@ Screenshots go to the directory.
 
 import json
 import sys
+import time
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
@@ -42,7 +43,13 @@ class Browser:
 
     def wait(self, until):
         """Waits until that expression of JavaScript is true; gives its value."""
-        return self.page.wait_for_function(until, timeout=PATIENCE).json_value()
+        end = time.monotonic() + PATIENCE / 1000
+        # Playwright's own wait looks again from within the page, whose policy lets no string be code.
+        while not (value := self.page.evaluate(until)):
+            if time.monotonic() > end:
+                raise AssertionError(f"never true: {until}")
+            self.page.evaluate("new Promise(requestAnimationFrame)")
+        return value
 
     def press(self, key):
         """Presses a key; tells what has the focus then, and whether that can be seen."""
