@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::registry::Sessions;
 
 /// The switch; clones share it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Intake {
     sessions: Sessions,
     /// Cancelled while this node drains. Taking clients again makes a new one: sessions that were
@@ -17,6 +17,7 @@ pub struct Intake {
 }
 
 impl Intake {
+    /// One that takes clients, and asks these sessions to end when it no longer does.
     pub(super) fn new(sessions: Sessions) -> Self {
         Self { sessions, drain: Arc::default() }
     }
@@ -52,16 +53,36 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use futures_util::FutureExt as _;
+
+    use super::super::orders::Order;
     use super::*;
 
     #[test]
     fn a_resumed_intake_keeps_the_earlier_sessions_draining() {
-        let intake = Intake::default();
+        let intake = Intake::new(Sessions::default());
         let before = intake.drain_token();
         intake.refuse();
         assert!(intake.is_refusing() && before.is_cancelled());
         intake.admit();
         assert!(!intake.is_refusing() && before.is_cancelled());
         assert!(!intake.drain_token().is_cancelled());
+    }
+
+    #[test]
+    fn the_sessions_that_there_are_hear_of_it_once() {
+        let sessions = Sessions::default();
+        let intake = Intake::new(sessions.clone());
+        let at = SocketAddr::from(([192, 0, 2, 1], 21));
+        let session = sessions.enter(1, at, at, at, at);
+        intake.refuse();
+        intake.refuse();
+        assert_eq!(session.orders().now_or_never(), Some(Order::Drain));
+        assert_eq!(session.orders().now_or_never(), None);
+        intake.admit();
+        let later = sessions.enter(2, at, at, at, at);
+        assert_eq!(later.orders().now_or_never(), None);
     }
 }

@@ -468,35 +468,4 @@ impl Dialogue {
             self.actions.push_back(Action::ResetData);
         }
     }
-
-    /// Ends the session from this side: 426 for a transfer in flight, then 421.
-    fn give_up(&mut self, end: SessionEnd, why: &str) {
-        if self.closed {
-            return;
-        }
-        let outcome = match end {
-            SessionEnd::Banned | SessionEnd::Drained | SessionEnd::Killed => Outcome::GatewayFailed,
-            _ => Outcome::UpstreamFailed,
-        };
-        // No transfer follows, so the upstream, which may be gone, need not forget a REST.
-        self.restart = 0;
-        self.finish_unanswered(outcome, Some(&format!("Transfer aborted. {why}")));
-        self.end_penalty();
-        self.answer(421, why);
-        self.close(end);
-    }
-
-    /// Nothing happens after this.
-    fn close(&mut self, end: SessionEnd) {
-        if self.closed {
-            return;
-        }
-        self.drop_channel();
-        self.closed = true;
-        self.link = Link::Lost;
-        self.queue.clear();
-        self.queued_bytes = 0;
-        self.pending.clear();
-        self.actions.push_back(Action::Close(end));
-    }
 }
