@@ -57,8 +57,9 @@ fn leads_to(lab: &Lab, gateway: Place) {
     });
 }
 
-/// Waits until that gateway gets the clients, and both know it.
+/// Waits until that gateway gets the clients, both know it, and neither is thought ill.
 fn is_served_by(lab: &Lab, gateway: Place) {
+    eventually("two healthy gateways", || lab.resolver.all_are_healthy().then_some(()));
     leads_to(lab, gateway);
     lab.wait_for_active(gateway);
 }

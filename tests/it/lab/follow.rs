@@ -51,6 +51,8 @@ impl Drop for Repeated {
 pub(crate) struct Resolver {
     _repeated: Repeated,
     pub(crate) dns: Arc<Dns>,
+    cloudwatch: CloudWatch,
+    checks: HealthChecks,
 }
 
 /// What health checks are about, by ID. moto forgets the alarm of a health check, hence here.
@@ -66,13 +68,20 @@ impl Resolver {
     ) -> Self {
         let dns = Arc::new(Dns::serve(host.udp(53), host.tcp(53)));
         let (answering, zone) = (Arc::clone(&dns), zone.to_owned());
+        let (judging, alarms) = (cloudwatch.clone(), checks.clone());
         let repeated = Repeated::start(host, move || {
             // moto may be slow, or have been killed: the records stay.
             let Ok(sets) = moto::records(&zone) else { return };
-            let is_healthy = |check: &str| cloudwatch.is_healthy(&checks[check]);
+            let is_healthy = |check: &str| judging.is_healthy(&alarms[check]);
             answering.replace(resolve(&sets, is_healthy));
         });
-        Self { _repeated: repeated, dns }
+        Self { _repeated: repeated, dns, cloudwatch, checks }
+    }
+
+    /// Whether no health check is against anybody. Where two start, the name leads to the one that
+    /// reported first until the other has, too.
+    pub(crate) fn all_are_healthy(&self) -> bool {
+        self.checks.values().all(|alarm| self.cloudwatch.is_healthy(alarm))
     }
 }
 

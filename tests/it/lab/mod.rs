@@ -319,12 +319,13 @@ impl Lab {
         });
     }
 
-    /// Waits until both can serve, one is active, and clients reach it; which one.
+    /// Waits until both can serve and Route 53 knows, one is active, and clients reach it; which.
     pub(crate) fn wait_until_whole(&self) -> Place {
         eventually("two ready gateways, and clients at the active one", || {
             std::thread::sleep(PAUSE);
             let [active] = self.active()[..] else { return None };
             let ready = Place::GATEWAYS.into_iter().all(|place| self.node(place).is_ready());
+            let ready = ready && self.resolver.all_are_healthy();
             (ready && self.is_steered_to(active)).then_some(active)
         })
     }
