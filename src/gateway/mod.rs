@@ -317,9 +317,10 @@ impl Gateway {
         }
         let (background, closed) = self.doors.background();
         self.shared.upstream.run(background, closed);
-        let (sessions, open) = (self.shared.admission.clone(), closed.clone());
+        let given_back = memory::give_back(self.shared.admission.clone(), self.threads());
+        let open = closed.clone();
         background.spawn(async move {
-            open.run_until_cancelled(memory::give_back(sessions)).await;
+            open.run_until_cancelled(given_back).await;
         });
         if self.shared.tls.is_some() {
             let (shared, closed) = (Arc::clone(&self.shared), closed.clone());

@@ -112,10 +112,17 @@ impl Threads {
 
     /// Resolves when each of them has had a turn, so it does not hang.
     pub async fn turn(self) {
+        self.each(|| ()).await;
+    }
+
+    /// Has each of them do that, one after the other: what it gave.
+    pub(super) async fn each<T: Send + 'static>(&self, work: fn() -> T) -> Vec<T> {
+        let mut given = Vec::new();
         for thread in self.all.iter() {
-            // Fails only if it ends.
-            let _ = thread.runtime.spawn(async {}).await;
+            // Fails only if the thread ends.
+            given.extend(thread.runtime.spawn(async move { work() }).await);
         }
+        given
     }
 
     /// How many tasks there are on all of them.
