@@ -325,8 +325,8 @@ impl Lab {
             std::thread::sleep(PAUSE);
             let [active] = self.active()[..] else { return None };
             let ready = Place::GATEWAYS.into_iter().all(|place| self.node(place).is_ready());
-            let ready = ready && self.resolver.all_are_healthy();
-            (ready && self.is_steered_to(active)).then_some(active)
+            let healthy = ready && self.resolver.all_are_healthy();
+            (healthy && self.is_steered_to(active)).then_some(active)
         })
     }
 
