@@ -22,7 +22,7 @@ const PARTING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes read at once from a peer that should have nothing to say.
 const ASIDE_CHUNK: usize = 4096;
 /// Reads after which such a peer is not humoured further.
-const ASIDE_READS: usize = 64;
+const ASIDE_READS: usize = 256;
 
 /// Born with SO_LINGER 0: dropping it is a reset.
 pub(super) struct DataConnection {
@@ -56,8 +56,8 @@ impl DataConnection {
     pub(super) fn finish(&mut self) {
         self.parting = match self.notify() {
             Ok(true) => {
-                self.hear_out(read_now);
                 data_socket::finish(&self.stream);
+                self.hear_out(read_now);
                 false
             }
             Ok(false) => true,
@@ -96,19 +96,20 @@ impl DataConnection {
         send_now(&self.stream, &mut self.unsent)
     }
 
-    /// Takes what the peer has sent against the direction of the transfer: TLS may have put session
-    /// tickets there, without which the next connection resumes nothing. Says whether it has
-    /// closed its side.
+    /// Takes what the peer has sent against the direction of the transfer, as closing with bytes
+    /// unread would be a reset after all. All of it goes through TLS, if there is any: it may have put
+    /// session tickets there, without which the next connection resumes nothing. Says whether the peer
+    /// has closed its side.
     fn hear_out(&mut self, read: impl Fn(&TcpStream, &mut [u8]) -> io::Result<usize>) -> bool {
-        let Some(tls) = &mut self.tls else { return false };
         let (mut bytes, mut aside) = ([0; ASIDE_CHUNK], Vec::new());
         for _ in 0..ASIDE_READS {
             match read(&self.stream, &mut bytes) {
                 Ok(0) => return true,
                 Ok(count) => {
-                    aside.clear();
-                    if tls.open(bytes.get(..count).unwrap_or_default(), &mut aside).is_err() {
-                        return true;
+                    if let Some(tls) = &mut self.tls {
+                        aside.clear();
+                        // What does not keep to TLS is forgotten, like all that is said aside.
+                        let _ = tls.open(bytes.get(..count).unwrap_or_default(), &mut aside);
                     }
                 }
                 Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
@@ -145,5 +146,29 @@ pub(super) fn hear_aside(stream: &TcpStream, tls: &mut Tls) -> io::Result<()> {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_finished_connection_ends_in_order_though_the_peer_spoke() {
+        let listener = data_socket::listen(Ipv4Addr::LOCALHOST.into(), 0, 16).unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut ours = DataConnection::new(listener.accept().await.unwrap().0, None);
+        peer.write_all(&vec![7; 100_000]).await.unwrap();
+        ours.stream.readable().await.unwrap();
+        ours.stream.write_all(b"whole").await.unwrap();
+        ours.close();
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"whole");
+        assert!(peer.take_error().unwrap().is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! Whole files through TLS, on either side, on both, and with ASCII type.
 
 use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::super::*;
@@ -206,6 +207,35 @@ async fn the_upstreams_session_is_resumed_again_and_again() {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Its tickets must be found, and what it says last must not be a record short.
+#[tokio::test]
+async fn all_that_an_upstream_says_aside_goes_through_its_tls() {
+    let authority = Authority::new();
+    let session = authority.begun(&TLS13);
+    let mut line = Line::running(Direction::Upload, false, None, Some(&session)).await;
+    line.shake_hands().await;
+    let Line { mut data, mut client, mut upstream } = line;
+    client.end().await;
+    assert_eq!(next(&mut data).await, DataEvent::Ended);
+    // More than is heard of it at once.
+    let (mut aside, mut waiting) = (upstream.sealed(&vec![0; FLOOD]), 0);
+    while let Ok(sent) = upstream.stream.try_write(&aside[waiting..]) {
+        waiting += sent;
+    }
+    assert!(waiting > 1 << 20, "{waiting}");
+    data.finish();
+    upstream.tls.as_mut().unwrap().close(&mut aside);
+    let Stage::Delivered { pair, .. } = &mut data.stage else { panic!("not delivered") };
+    let hear = async {
+        while !pair.upstream.tls.as_mut().unwrap().peer_closed() {
+            pair.upstream.finish();
+            tokio::task::yield_now().await;
+        }
+    };
+    let say = async { upstream.stream.write_all(&aside[waiting..]).await.unwrap() };
+    timeout(LONG, async { tokio::join!(say, hear) }).await.unwrap();
 }
 
 #[tokio::test]
