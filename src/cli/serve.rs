@@ -33,8 +33,8 @@ use crate::observe::metrics::Metrics;
 use crate::observe::panic;
 use crate::systemd;
 
-/// File descriptors that are not a session's: listeners, the log, the runtime.
-const OWN_DESCRIPTORS: u64 = 128;
+/// File descriptors that are not a session's: listeners, the log, the runtime, connections over HTTP.
+const OWN_DESCRIPTORS: u64 = 128 + http::CONNECTIONS as u64;
 /// File descriptors of a session that transfers through a pipe.
 const SESSION_DESCRIPTORS: u64 = 6;
 

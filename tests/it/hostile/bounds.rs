@@ -281,3 +281,27 @@ fn without_a_descriptor_left_nothing_spins_and_everything_works_again_after_it()
     assert_eq!(left(&gateway, descriptors), Vec::<String>::new());
     assert_served(&gateway);
 }
+
+#[test]
+fn however_many_keep_http_connections_the_oldest_give_way_and_a_health_check_is_answered() {
+    open_many();
+    let (_server, gateway) = before_canned();
+    let gateway = gateway.start();
+    let descriptors = resting(&gateway);
+    // Each waits with half a request.
+    let mut crowd: Vec<TcpStream> =
+        (0..1000).map(|_| gateway.ask("GET /livez HTTP/1.1\r\n")).collect();
+    assert_eq!(gateway.get("/livez").0, 200);
+    assert_served(&gateway);
+    eventually("all but 256 to be gone", || {
+        (gateway.descriptors() <= descriptors + 256).then_some(())
+    });
+    for young in &mut crowd[800..] {
+        young.write_all(b"\r\n").unwrap();
+        let mut answer = [0; 12];
+        young.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    }
+    drop(crowd);
+    assert_eq!(left(&gateway, descriptors), Vec::<String>::new());
+}
