@@ -122,10 +122,8 @@ impl Password {
     }
 
     async fn read(&self) -> Result<SecretString, String> {
-        let read = timeout(self.limit, self.content()).await;
-        let secret = read
-            .unwrap_or_else(|_| Err(format!("nothing within {:?}", self.limit)))
-            .and_then(|content| password_in(&content, self.key()));
+        let content = self.content().await;
+        let secret = content.and_then(|content| password_in(&content, self.key()));
         secret.map_err(|reason| format!("the password: {}: {reason}", self.place()))
     }
 
@@ -137,6 +135,12 @@ impl Password {
         }
     }
 
+    /// What a file holds, which may be on a filesystem that hangs.
+    async fn file(&self, path: PathBuf) -> Result<SecretString, String> {
+        let read = timeout(self.limit, read_file(path)).await;
+        read.unwrap_or_else(|_| Err(format!("nothing within {:?}", self.limit)))
+    }
+
     async fn content(&self) -> Result<SecretString, String> {
         match &self.config.source {
             SecretSource::Environment(name) => match std::env::var(name) {
@@ -144,14 +148,14 @@ impl Password {
                 Err(std::env::VarError::NotPresent) => Err("it is not set".into()),
                 Err(std::env::VarError::NotUnicode(_)) => Err("it is no text in UTF-8".into()),
             },
-            SecretSource::File(path) => read_file(path.clone()).await,
+            SecretSource::File(path) => self.file(path.clone()).await,
             SecretSource::Credential(name) => {
                 let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
                     format!(
                         "$CREDENTIALS_DIRECTORY is not set: add LoadCredential={name}:… to the unit"
                     )
                 })?;
-                read_file(Path::new(&directory).join(name)).await
+                self.file(Path::new(&directory).join(name)).await
             }
             SecretSource::SecretsManager(id) => match self.secrets.get(id).await {
                 Ok(Some(content)) => Ok(content),
