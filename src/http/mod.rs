@@ -10,7 +10,7 @@
 //! | `GET /`, `GET /events` | the status page, unless `http.page` is false |
 
 pub mod admin;
-mod crowd;
+mod connections;
 mod page;
 
 use std::fmt::Debug;
@@ -35,8 +35,8 @@ use crate::ha::{Pair, Status};
 use crate::observe::metrics::Metrics;
 use crate::rfc3339;
 use crate::upstream::EndpointStatus;
-pub use crowd::CONNECTIONS;
-use crowd::Crowd;
+use connections::BoundedListener;
+pub use connections::CONNECTIONS;
 use page::Page;
 
 /// How long open answers may take once the node has stopped.
@@ -96,7 +96,7 @@ impl FullReport {
 
 /// Serves until `shutdown` is cancelled.
 pub async fn serve(listener: TcpListener, node: Node, shutdown: CancellationToken) {
-    let listener = Crowd::new(listener);
+    let listener = BoundedListener::new(listener);
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))

@@ -20,28 +20,29 @@ use tokio::net::{TcpListener, TcpStream};
 /// How many there are at the most.
 pub const CONNECTIONS: usize = 256;
 
-/// The listener.
-pub(super) struct Crowd {
+/// Listens, and keeps the number of its connections bounded.
+pub(super) struct BoundedListener {
     listener: TcpListener,
     /// The oldest first.
     open: VecDeque<Weak<TcpStream>>,
 }
 
 /// One of its connections.
-pub(super) struct Member(Arc<TcpStream>);
+pub(super) struct Connection(Arc<TcpStream>);
 
-// === impl Crowd ===
+// === impl BoundedListener ===
 
-impl Crowd {
+impl BoundedListener {
     pub(super) fn new(listener: TcpListener) -> Self {
         Self { listener, open: VecDeque::new() }
     }
 
     /// Whoever serves the oldest finds its end and lets it go.
     fn make_room(&mut self) {
-        self.open.retain(|member| member.strong_count() > 0);
+        self.open.retain(|connection| connection.strong_count() > 0);
         while self.open.len() >= CONNECTIONS {
-            if let Some(oldest) = self.open.pop_front().and_then(|member| member.upgrade()) {
+            if let Some(oldest) = self.open.pop_front().and_then(|connection| connection.upgrade())
+            {
                 // Fails only if it is gone already.
                 let _ = SockRef::from(&*oldest).shutdown(Shutdown::Both);
             }
@@ -49,16 +50,16 @@ impl Crowd {
     }
 }
 
-impl Listener for Crowd {
-    type Io = Member;
+impl Listener for BoundedListener {
+    type Io = Connection;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Member, SocketAddr) {
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
         let (stream, peer) = Listener::accept(&mut self.listener).await;
         self.make_room();
-        let member = Member(Arc::new(stream));
-        self.open.push_back(Arc::downgrade(&member.0));
-        (member, peer)
+        let connection = Connection(Arc::new(stream));
+        self.open.push_back(Arc::downgrade(&connection.0));
+        (connection, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -66,9 +67,9 @@ impl Listener for Crowd {
     }
 }
 
-// === impl Member ===
+// === impl Connection ===
 
-impl AsyncRead for Member {
+impl AsyncRead for Connection {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -84,7 +85,7 @@ impl AsyncRead for Member {
     }
 }
 
-impl AsyncWrite for Member {
+impl AsyncWrite for Connection {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
